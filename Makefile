@@ -1,0 +1,64 @@
+# make run    everything in the foreground, from a fresh clone to a charged call; Ctrl-C stops it
+# make test   lint, types and every test
+# make bench  the load run beside FreeRADIUS; prints, decides nothing
+# make .venv  the environment and nothing else
+
+PYTHON ?= python3
+BIN := .venv/bin
+# Nothing is asked: there may be no terminal.
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet --no-input
+SOURCES := aaa_server tests $(wildcard bench) $(wildcard web_reports)
+
+.DELETE_ON_ERROR:
+.PHONY: run test lint types bench coverage lock clean .venv
+
+run: .venv
+	@exec $(BIN)/sky-aaa serve --demo
+
+.venv: .venv/.installed
+
+.venv/.installed: pyproject.toml requirements.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	    || { echo "Python 3.11 or newer is needed; say which: make PYTHON=python3.12" >&2; exit 1; }
+	@$(PYTHON) -c 'import venv, ensurepip' \
+	    || { echo "Python's venv is needed (Debian: apt-get install python3-venv)" >&2; exit 1; }
+	$(PYTHON) -m venv .venv
+	$(PIP) install -r requirements.txt
+	$(PIP) install --no-deps --no-build-isolation --editable .
+	@touch $@
+
+.venv/.installed-test: .venv/.installed requirements-test.txt
+	$(PIP) install -r requirements-test.txt
+	@touch $@
+
+lint: .venv/.installed-test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: .venv/.installed-test
+	$(BIN)/mypy $(SOURCES)
+
+test: lint types
+	@command -v radclient >/dev/null \
+	    || { echo "radclient is needed (Debian: apt-get install freeradius-utils)" >&2; exit 1; }
+	$(BIN)/python -m pytest
+
+coverage: .venv/.installed-test
+	$(BIN)/coverage run -m pytest
+	$(BIN)/coverage report --show-missing --skip-covered
+
+bench: .venv
+	$(BIN)/python -m bench
+
+# Writes both requirements files anew from pyproject.toml's pins. setuptools is among them
+# because the editable install builds without an isolated environment of its own.
+lock:
+	rm -rf .venv-lock && $(PYTHON) -m venv .venv-lock
+	.venv-lock/bin/python -m pip --quiet install setuptools==84.2.1 .
+	.venv-lock/bin/python -m pip freeze --all --exclude pip --exclude sky-aaa > requirements.txt
+	.venv-lock/bin/python -m pip --quiet install '.[test]'
+	.venv-lock/bin/python -m pip freeze --all --exclude pip --exclude sky-aaa > requirements-test.txt
+	rm -rf .venv-lock build *.egg-info
+
+clean:
+	rm -rf .venv build dist *.egg-info
