@@ -1,0 +1,109 @@
+"""A price list in memory, and which of its rows applies to a number at a time.
+
+The trick: one dict from prefix to row, walked from the longest prefix that is known to
+begin with the number's first digits down to one digit. A prefix has nearly always one
+row and is then stored as that row, else as a tuple of rows.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from aaa_server.rating.rate import Rate
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from datetime import datetime
+
+# Country codes have 1 to 3 digits, so three tell how deep a country's prefixes go.
+LEAD_DIGITS = 3
+
+_Rows = dict[str, Rate | tuple[Rate, ...]]
+
+
+class Tariff:
+    """The rows of one tariff: everybody's (account 0) and single accounts' own ones.
+
+    `revision` is the tariff's revision up to which changes have been applied.
+    """
+
+    __slots__ = ("_depth", "_group", "_own", "currency", "revision", "tariff_id")
+
+    def __init__(self, tariff_id: int, currency: str, revision: int = 0) -> None:
+        """An empty tariff."""
+        self.tariff_id = tariff_id
+        self.currency = currency
+        self.revision = revision
+        self._group: _Rows = {}
+        self._own: dict[int, _Rows] = {}
+        # First digits -> length of the longest prefix that begins with them. It never
+        # shrinks: a prefix that is gone costs one more look, not a wrong answer.
+        self._depth: dict[str, int] = {}
+
+    def rate_for(self, called: str, at: datetime, account_id: int = 0) -> Rate | None:
+        """The row in force for `called` at `at`, or None.
+
+        The longest prefix wins, at equal length the account's own row, and of that
+        prefix the row whose `[effective_from, effective_to)` holds `at`. A prefix none
+        of whose rows is in force is as good as absent. A blocked row is returned.
+        """
+        length = self._depth.get(called[:LEAD_DIGITS], LEAD_DIGITS - 1)
+        if length > len(called):
+            length = len(called)
+        group = self._group
+        own = self._own.get(account_id) if account_id else None
+        while length > 0:
+            prefix = called[:length]
+            length -= 1
+            if own is not None and (found := own.get(prefix)) is not None:
+                rate = _in_force(found, at)
+                if rate is not None:
+                    return rate
+            found = group.get(prefix)
+            if found is not None:
+                rate = _in_force(found, at)
+                if rate is not None:
+                    return rate
+        return None
+
+    def replace(self, account_id: int, prefix: str, rates: Sequence[Rate]) -> None:
+        """Make `rates` all the rows that `prefix` has for `account_id` (0: everybody).
+
+        None of them may overlap another in time. An empty sequence removes the prefix.
+        """
+        rows = self._own.setdefault(account_id, {}) if account_id else self._group
+        if not rates:
+            rows.pop(prefix, None)
+            if account_id and not rows:
+                del self._own[account_id]
+            return
+        rows[prefix] = rates[0] if len(rates) == 1 else tuple(rates)
+        if len(prefix) >= LEAD_DIGITS:
+            lead = prefix[:LEAD_DIGITS]
+            if len(prefix) > self._depth.get(lead, 0):
+                self._depth[lead] = len(prefix)
+
+    def rates(self, account_id: int = 0) -> Iterator[Rate]:
+        """All rows of `account_id` (0: everybody's), in no particular order."""
+        rows = self._own.get(account_id, {}) if account_id else self._group
+        for found in rows.values():
+            if isinstance(found, tuple):
+                yield from found
+            else:
+                yield found
+
+    def __len__(self) -> int:
+        """How many prefixes have rows, the accounts' own ones counted each."""
+        return len(self._group) + sum(map(len, self._own.values()))
+
+
+def _in_force(found: Rate | tuple[Rate, ...], at: datetime) -> Rate | None:
+    if type(found) is Rate:
+        if found.effective_from <= at and (found.effective_to is None or at < found.effective_to):
+            return found
+        return None
+    assert isinstance(found, tuple)
+    for rate in found:
+        if rate.effective_from <= at and (rate.effective_to is None or at < rate.effective_to):
+            return rate
+    return None
