@@ -1,0 +1,185 @@
+"""Gathers requests while a transaction runs; the next transaction takes them all.
+
+No timer is involved: under load a batch is what arrived during the one before it, and a
+lone request waits for nothing but one turn of the reactor.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+from twisted.internet.defer import Deferred, ensureDeferred, fail, succeed
+
+from aaa_server.storage.database import DatabaseUnavailable
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from twisted.internet.interfaces import IReactorTime
+
+BATCH_MAX = 512
+WAITING_MAX = 20_000
+
+Request = TypeVar("Request")
+Answer = TypeVar("Answer")
+
+
+class Overloaded(Exception):
+    """So many requests wait that this one is not taken; the peer asks again."""
+
+
+class Batch(Generic[Request, Answer]):
+    """Requests in order of arrival, each with the Deferred that its sender holds."""
+
+    __slots__ = ("answers", "requests")
+
+    def __init__(self, requests: list[Request], answers: list[Deferred[Answer]]) -> None:
+        self.requests = requests
+        self.answers = answers
+
+    def halves(self) -> tuple[Batch[Request, Answer], Batch[Request, Answer]]:
+        middle = len(self.requests) // 2
+        return (
+            Batch(self.requests[:middle], self.answers[:middle]),
+            Batch(self.requests[middle:], self.answers[middle:]),
+        )
+
+
+class GroupCommit(Generic[Request, Answer]):
+    """One `work` in flight at a time, with at most `batch_max` requests in arrival order.
+
+    `work` returns one answer a request once they are committed. When it raises, its batch is
+    cut in two and each half tried again, until the request that spoils the others is alone;
+    only that one fails, with the exception. `DatabaseUnavailable` fails the whole batch at
+    once, since no part of it would fare better.
+    """
+
+    def __init__(
+        self,
+        *,
+        clock: IReactorTime,
+        work: Callable[[list[Request]], Awaitable[list[Answer]]],
+        batch_max: int = BATCH_MAX,
+        waiting_max: int = WAITING_MAX,
+    ) -> None:
+        assert batch_max >= 1
+        assert waiting_max >= 1
+        self.batches = 0
+        self.requests = 0
+        self.largest = 0
+        self.overloaded = 0
+        self._clock = clock
+        self._work = work
+        self._batch_max = batch_max
+        self._waiting_max = waiting_max
+        self._waiting: list[Request] = []
+        self._answers: list[Deferred[Answer]] = []
+        # Halves of a batch that failed; they arrived before all that waits.
+        self._halves: deque[Batch[Request, Answer]] = deque()
+        self._busy = False
+        self._stopping: list[Deferred[None]] | None = None
+
+    @property
+    def waiting(self) -> int:
+        """Requests that no transaction has taken yet."""
+        return len(self._waiting)
+
+    def submit(self, request: Request) -> Deferred[Answer]:
+        """The answer, once it is committed.
+
+        Fails with `Overloaded` at once when `waiting_max` requests wait or after `stop`, with
+        `DatabaseUnavailable` when the database was lost, so that nobody knows whether it
+        was done.
+        """
+        if len(self._waiting) >= self._waiting_max or self._stopping is not None:
+            self.overloaded += 1
+            return fail(Overloaded(f"{len(self._waiting)} requests wait"))
+        answer: Deferred[Answer] = Deferred()
+        self._waiting.append(request)
+        self._answers.append(answer)
+        if not self._busy:
+            self._busy = True
+            # One turn of the reactor, so that a burst read in this turn shares a transaction.
+            self._clock.callLater(0, self._begin)
+        return answer
+
+    def stop(self) -> Deferred[None]:
+        """Takes no more requests; fires when all that were taken have their answers."""
+        if self._stopping is None:
+            self._stopping = []
+        if not self._busy:
+            return succeed(None)
+        idle: Deferred[None] = Deferred()
+        self._stopping.append(idle)
+        return idle
+
+    def _begin(self) -> None:
+        ensureDeferred(self._serve())
+
+    async def _serve(self) -> None:
+        batch = self._next()
+        assert batch is not None, "woken with nothing to do"
+        running = ensureDeferred(self._outcome(batch))
+        while batch is not None:
+            outcome = await running
+            done = batch
+            split = (
+                isinstance(outcome, Exception)
+                and not isinstance(outcome, DatabaseUnavailable)
+                and len(done.requests) > 1
+            )
+            if split:
+                self._halves.extendleft(reversed(done.halves()))
+            # The database works on the next batch while the replies of this one are built.
+            batch = self._next()
+            if batch is None:
+                self._busy = False
+            else:
+                running = ensureDeferred(self._outcome(batch))
+            if not split:
+                _deliver(done.answers, outcome)
+        self._tell_stopped()
+
+    def _next(self) -> Batch[Request, Answer] | None:
+        """What the next transaction takes, or None when there is nothing to do."""
+        if self._halves:
+            return self._halves.popleft()
+        if not self._waiting:
+            return None
+        requests, answers = self._waiting, self._answers
+        if len(requests) <= self._batch_max:
+            self._waiting, self._answers = [], []
+        else:
+            self._waiting, self._answers = requests[self._batch_max :], answers[self._batch_max :]
+            del requests[self._batch_max :], answers[self._batch_max :]
+        self.requests += len(requests)
+        self.largest = max(self.largest, len(requests))
+        return Batch(requests, answers)
+
+    async def _outcome(self, batch: Batch[Request, Answer]) -> list[Answer] | Exception:
+        self.batches += 1
+        try:
+            answers = await self._work(batch.requests)
+            assert len(answers) == len(batch.requests), "not one answer a request"
+        except Exception as error:  # noqa: BLE001 - whatever spoils a batch belongs to its senders
+            return error
+        return answers
+
+    def _tell_stopped(self) -> None:
+        if self._stopping is not None and not self._busy:
+            stopping, self._stopping = self._stopping, []
+            for idle in stopping:
+                idle.callback(None)
+
+
+def _deliver(
+    deferreds: list[Deferred[Answer]],
+    outcome: list[Answer] | Exception,
+) -> None:
+    if isinstance(outcome, Exception):
+        for deferred in deferreds:
+            deferred.errback(outcome)
+    else:
+        for deferred, answer in zip(deferreds, outcome, strict=True):
+            deferred.callback(answer)

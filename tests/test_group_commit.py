@@ -1,0 +1,208 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
+
+from aaa_server.group_commit import GroupCommit, Overloaded
+from aaa_server.storage.database import DatabaseUnavailable
+
+if TYPE_CHECKING:
+    from twisted.python.failure import Failure
+
+
+class Poison(Exception):
+    pass
+
+
+class Bench:
+    """A GroupCommit whose transactions end when the test says so; answers are doubles."""
+
+    def __init__(self, *, batch_max: int = 512, waiting_max: int = 20_000) -> None:
+        self.clock = Clock()
+        self.batches: list[list[int]] = []
+        self.running: Deferred[list[int]] | None = None
+        self.answered: list[int] = []
+        self.failed: list[tuple[int, type[BaseException]]] = []
+        self.commit = GroupCommit[int, int](
+            clock=self.clock, work=self.work, batch_max=batch_max, waiting_max=waiting_max
+        )
+
+    async def work(self, batch: list[int]) -> list[int]:
+        self.batches.append(list(batch))
+        assert self.running is None, "two transactions at once"
+        self.running = Deferred()
+        try:
+            return await self.running
+        finally:
+            self.running = None
+
+    def submit(self, *requests: int) -> None:
+        for request in requests:
+            deferred = self.commit.submit(request)
+            deferred.addCallbacks(self.answered.append, self._fail, errbackArgs=(request,))
+
+    def _fail(self, failure: Failure, request: int) -> None:
+        assert failure.type is not None
+        self.failed.append((request, failure.type))
+
+    def tick(self) -> None:
+        self.clock.advance(0)
+
+    def finish(self) -> None:
+        assert self.running is not None
+        self.running.callback([2 * request for request in self.batches[-1]])
+
+    def break_down(self, error: Exception) -> None:
+        assert self.running is not None
+        self.running.errback(error)
+
+
+def test_a_burst_of_one_turn_shares_a_transaction() -> None:
+    bench = Bench()
+    bench.submit(1, 2, 3)
+    assert bench.batches == []
+    bench.tick()
+    assert bench.batches == [[1, 2, 3]]
+    assert bench.answered == []
+    bench.finish()
+    assert bench.answered == [2, 4, 6]
+
+
+def test_what_arrives_during_a_transaction_is_the_next_one_without_a_timer() -> None:
+    bench = Bench()
+    bench.submit(1)
+    bench.tick()
+    bench.submit(2, 3)
+    bench.tick()
+    assert bench.batches == [[1]]
+    bench.finish()
+    assert bench.batches == [[1], [2, 3]]
+    assert bench.clock.getDelayedCalls() == []
+
+
+def test_a_batch_is_capped_and_keeps_the_order_of_arrival() -> None:
+    bench = Bench(batch_max=2)
+    bench.submit(1, 2, 3, 4, 5)
+    bench.tick()
+    for _ in range(3):
+        bench.finish()
+    assert bench.batches == [[1, 2], [3, 4], [5]]
+    assert bench.answered == [2, 4, 6, 8, 10]
+    assert (bench.commit.batches, bench.commit.requests, bench.commit.largest) == (3, 5, 2)
+
+
+def test_the_next_batch_starts_before_the_answers_of_the_last_are_delivered() -> None:
+    bench = Bench()
+    seen: list[int] = []
+    bench.commit.submit(1).addCallback(lambda _: seen.append(len(bench.batches)))
+    bench.tick()
+    bench.submit(2)
+    bench.finish()
+    assert seen == [2]
+
+
+def test_a_request_made_by_an_answer_is_served_too() -> None:
+    bench = Bench()
+    bench.commit.submit(1).addCallback(lambda _: bench.submit(2))
+    bench.tick()
+    bench.finish()
+    bench.tick()
+    assert bench.batches == [[1], [2]]
+    bench.finish()
+    assert bench.answered == [4]
+
+
+def test_too_many_waiting_requests_are_refused_at_once() -> None:
+    bench = Bench(waiting_max=2)
+    bench.submit(1, 2, 3)
+    assert bench.failed == [(3, Overloaded)]
+    bench.tick()
+    bench.submit(4, 5, 6)
+    assert bench.failed == [(3, Overloaded), (6, Overloaded)]
+    assert bench.commit.overloaded == 2
+    bench.finish()
+    bench.finish()
+    assert bench.answered == [2, 4, 8, 10]
+
+
+def test_one_poison_request_does_not_spoil_its_batch() -> None:
+    bench = Bench()
+    bench.submit(*range(8))
+    bench.tick()
+    bench.submit(100)
+    while bench.running is not None:
+        if 5 in bench.batches[-1]:
+            bench.break_down(Poison())
+        else:
+            bench.finish()
+    assert bench.failed == [(5, Poison)]
+    assert bench.answered == [0, 2, 4, 6, 8, 12, 14, 200]
+    assert bench.batches[-1] == [100]
+
+
+def test_a_lost_database_fails_the_batch_once_unsplit() -> None:
+    bench = Bench()
+    bench.submit(1, 2, 3)
+    bench.tick()
+    bench.submit(4)
+    bench.break_down(DatabaseUnavailable("gone"))
+    assert bench.failed == [(request, DatabaseUnavailable) for request in (1, 2, 3)]
+    assert bench.batches == [[1, 2, 3], [4]]
+    bench.finish()
+    assert bench.answered == [8]
+
+
+def test_a_wrong_number_of_answers_reaches_nobody() -> None:
+    bench = Bench()
+    bench.submit(1)
+    bench.tick()
+    assert bench.running is not None
+    bench.running.callback([])
+    assert bench.failed == [(1, AssertionError)]
+
+
+def test_stop_fires_when_all_that_was_taken_is_answered() -> None:
+    bench = Bench()
+    bench.submit(1)
+    bench.tick()
+    bench.submit(2)
+    stopped: list[list[int]] = []
+    bench.commit.stop().addCallback(lambda _: stopped.append(list(bench.answered)))
+    bench.submit(3)
+    assert bench.failed == [(3, Overloaded)]
+    bench.finish()
+    assert stopped == []
+    bench.finish()
+    assert stopped == [[2, 4]]
+    bench.commit.stop().addCallback(lambda _: stopped.append([]))
+    assert stopped == [[2, 4], []]
+
+
+@pytest.mark.parametrize("batch_max", [1, 3, 512])
+@given(
+    steps=st.lists(st.sampled_from(["submit", "tick", "finish", "poison"]), max_size=60),
+)
+def test_every_request_has_exactly_one_answer(steps: list[str], batch_max: int) -> None:
+    bench = Bench(batch_max=batch_max)
+    submitted = 0
+    for step in steps:
+        if step == "submit":
+            bench.submit(submitted)
+            submitted += 1
+        elif step == "tick":
+            bench.tick()
+        elif bench.running is not None and step == "finish":
+            bench.finish()
+        elif bench.running is not None:
+            bench.break_down(Poison())
+    bench.tick()
+    while bench.running is not None:
+        bench.finish()
+        bench.tick()
+    failed = [request for request, _ in bench.failed]
+    assert sorted([*(answer // 2 for answer in bench.answered), *failed]) == list(range(submitted))
