@@ -1,0 +1,353 @@
+"""Whether a call may be set up, for how long, over which route, and who pays.
+
+Plan first (nothing changes), then reserve at every level: all or nothing.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, NamedTuple
+
+from aaa_server.charging.account_code import whose
+from aaa_server.charging.call import Call, Level, Offer, apply_rate
+from aaa_server.charging.credential import check
+from aaa_server.charging.requests import (
+    Authenticate,
+    Authorize,
+    Granted,
+    Known,
+    Reauthorize,
+    Refusal,
+    Refused,
+    RouteOffer,
+)
+from aaa_server.charging.routing import Wish, busy, offers_for, unix_second
+
+if TYPE_CHECKING:
+    from aaa_server.charging.catalogue import Inbound
+    from aaa_server.charging.ledger import Account, GroupUse, Ledger
+
+# The caller is told the same whoever of the chain lacks the money.
+_NO_CREDIT_TEXT = "not enough credit for this call"
+
+
+class Plan(NamedTuple):
+    """How a call would be carried and paid; nothing is reserved yet.
+
+    `affordable_seconds` is all that every level can pay, within the longest call allowed.
+    """
+
+    found_by: str
+    chain: list[Account]
+    called: str
+    inbound: Inbound | None
+    levels: tuple[Level, ...]
+    offers: tuple[Offer, ...]
+    affordable_seconds: int
+
+
+def authorize(request: Authorize, ledger: Ledger) -> Granted | Refused:
+    """Reserve the call's first slice, or refuse it and remember why until its Stop.
+
+    Asked again for a call that runs, gives the same answer and reserves nothing more.
+    """
+    call = ledger.existing(request.client_id, request.session_key, request.at)
+    if call is not None:
+        if call.status == "authorized":
+            return _granted_before(call, ledger)
+        if call.ended and call.refusal is None:
+            return Refused(Refusal.INVALID_ARGUMENT, "this call has ended already")
+    plan = plan_call(request, ledger)
+    if call is None:
+        call = ledger.open(request.client_id, request.session_key, request.at)
+    _describe(call, request)
+    if isinstance(plan, Refused):
+        _refuse(call, plan, request, ledger)
+        return plan
+    return _reserve(call, plan, request, ledger)
+
+
+def plan_call(request: Authorize, ledger: Ledger) -> Plan | Refused:
+    """Find the payers, their prices, the routes and the time that the money lasts."""
+    if not request.called:
+        return Refused(Refusal.INVALID_ARGUMENT, "the called number is missing or is no number")
+    found = whose(request.origin, request.called, ledger)
+    if isinstance(found, Refused):
+        return found
+    chain = ledger.chain_of(found.account_id)
+    caller = chain[0].profile
+    refused = standing(chain, request.at) or check(
+        request.credential, caller, trusted=request.trusted
+    )
+    if refused is not None:
+        return refused
+    called = request.called
+    inbound = ledger.catalogue.inbound(request.origin, called)
+    if inbound is not None:
+        called = called[len(inbound.tech_prefix) :]
+    refused = _limits(chain, inbound, request.at, ledger)
+    if refused is not None:
+        return refused
+    levels = price_levels(chain, called, request.at, ledger)
+    if isinstance(levels, Refused):
+        return levels
+    offers = _offers(chain, called, request, ledger)
+    if isinstance(offers, Refused):
+        return offers
+    longest = request.maximum_seconds
+    if caller.maximum_call_seconds is not None:
+        longest = min(longest, caller.maximum_call_seconds)
+    affordable = _affordable(chain, levels, longest)
+    if isinstance(affordable, Refused):
+        return affordable
+    return Plan(found.found_by, chain, called, inbound, levels, offers, affordable)
+
+
+def standing(chain: list[Account], at: datetime) -> Refused | None:
+    """Whether the caller and all its resellers may do business at `at`."""
+    if chain[0].profile.kind not in ("customer", "reseller"):
+        return Refused(Refusal.INVALID_ACCOUNT, "this account does not make calls")
+    for account in chain:
+        profile = account.profile
+        if profile.status == "suspended":
+            return Refused(Refusal.SUSPENDED, "the account is suspended")
+        if profile.status != "active":
+            return Refused(Refusal.INVALID_ACCOUNT, "the account is closed")
+        if profile.expires_at is not None and profile.expires_at <= at:
+            return Refused(Refusal.EXPIRED, "the account has expired")
+    return None
+
+
+def _limits(
+    chain: list[Account], inbound: Inbound | None, at: datetime, ledger: Ledger
+) -> Refused | None:
+    for account in chain:
+        profile = account.profile
+        if profile.max_channels and account.channels >= profile.max_channels:
+            return Refused(Refusal.IN_USE, "all channels of the account are in use")
+        if (
+            profile.calls_per_second
+            and account.second_at == unix_second(at)
+            and account.second_calls >= profile.calls_per_second
+        ):
+            return Refused(Refusal.IN_USE, "too many calls in one second")
+    if inbound is not None and busy(inbound.group, at, ledger):
+        return Refused(Refusal.IN_USE, "all channels of the resource group are in use")
+    return None
+
+
+def price_levels(
+    chain: list[Account], called: str, at: datetime, ledger: Ledger
+) -> tuple[Level, ...] | Refused:
+    """What each payer pays for `called` when it is authorised at `at`."""
+    catalogue = ledger.catalogue
+    levels = []
+    for account in chain:
+        profile = account.profile
+        group = catalogue.rate_groups.get(profile.rate_group_id or 0)
+        if group is None:
+            return Refused(Refusal.NO_RATE, "no rate group, so no rate for this number")
+        rate = group.tariff.rate_for(called, at, profile.account_id)
+        if rate is None:
+            return Refused(Refusal.NO_RATE, "no rate for this number")
+        if rate.blocked:
+            return Refused(Refusal.BLOCKED, "this number is blocked")
+        currency = group.tariff.currency
+        exchange_e10 = catalogue.exchange_e10(currency, profile.currency, at)
+        if exchange_e10 is None:
+            return Refused(
+                Refusal.NO_RATE, f"no exchange rate from {currency} to {profile.currency}"
+            )
+        applied = apply_rate(rate, currency, markup_ppm=group.markup_ppm, exchange_e10=exchange_e10)
+        levels.append(Level(profile.account_id, applied))
+    return tuple(levels)
+
+
+def _offers(
+    chain: list[Account], called: str, request: Authorize, ledger: Ledger
+) -> tuple[Offer, ...] | Refused:
+    """The routes; none at all is right where the switch routes by itself: nothing attached."""
+    group = ledger.catalogue.rate_groups[chain[-1].profile.rate_group_id or 0]
+    if not group.routes:
+        return ()
+    wish = Wish(called, request.at, request.session_key, request.wanted_route)
+    offers = offers_for(group, wish, ledger)
+    if not offers:
+        return Refused(Refusal.NO_ROUTE, "no route to this number")
+    return offers
+
+
+def _affordable(
+    chain: list[Account], levels: tuple[Level, ...], longest_seconds: int
+) -> int | Refused:
+    seconds = longest_seconds
+    for account, level in zip(chain, levels, strict=True):
+        available = account.available_micros
+        seconds = level.price.terms.affordable_seconds(available, seconds)
+        if seconds < 1:
+            return Refused(_lack_of(account), _NO_CREDIT_TEXT)
+    return seconds
+
+
+def _lack_of(account: Account) -> Refusal:
+    if account.available_micros > 0:
+        return Refusal.NOT_ENOUGH
+    return Refusal.NO_CREDIT if account.profile.prepaid else Refusal.CREDIT_LIMIT
+
+
+def _describe(call: Call, request: Authorize) -> None:
+    call.ended_at = None  # a refused attempt may have been closed and be tried again
+    call.flags.clear()
+    call.ani = request.origin.ani
+    call.called = request.called
+    call.nas_address = request.nas_address
+    call.sip_call_id = request.sip_call_id
+
+
+def _refuse(call: Call, refused: Refused, request: Authorize, ledger: Ledger) -> None:
+    """Keep the refusal until the switch's Stop, which then costs nothing."""
+    found = whose(request.origin, request.called, ledger)
+    if not isinstance(found, Refused):
+        call.account_id, call.found_by = found.account_id, found.found_by
+        call.party = ledger.accounts[found.account_id].profile.chain
+    call.status = "refused"
+    call.refusal = refused.reason.value
+    call.authorized_at = request.at
+    call.expires_at = request.at + timedelta(seconds=ledger.policy.grace_seconds)
+    ledger.write(call)
+
+
+def _reserve(call: Call, plan: Plan, request: Authorize, ledger: Ledger) -> Granted:
+    seconds = plan.affordable_seconds
+    if request.slice_seconds:
+        seconds = min(seconds, request.slice_seconds)
+    call.status = "authorized"
+    call.refusal = None
+    call.account_id = plan.chain[0].profile.account_id
+    call.found_by = plan.found_by
+    call.called = plan.called
+    call.levels, call.offers = plan.levels, plan.offers
+    # A set, since one account may be reseller and provider's neighbour of several routes.
+    providers = {offer.provider_id for offer in plan.offers}
+    call.party = (*plan.chain[0].profile.chain, *sorted(providers))
+    call.granted_seconds = seconds
+    call.authorized_at = request.at
+    call.expires_at = request.at + timedelta(seconds=seconds + ledger.policy.grace_seconds)
+    ledger.hold(call, tuple([level.price.terms.cost_micros(seconds) for level in plan.levels]))
+    _occupy(call, plan, request.at, ledger)
+    ledger.write(call)
+    return _granted(call, seconds, plan.affordable_seconds, ledger)
+
+
+def _occupy(call: Call, plan: Plan, at: datetime, ledger: Ledger) -> None:
+    """Take one channel, and one call of this second, everywhere the call passes."""
+    call.resource_group_in_id = call.resource_group_out_id = None
+    uses: list[Account | GroupUse] = [*plan.chain]
+    if plan.inbound is not None:
+        call.resource_group_in_id = plan.inbound.group.resource_group_id
+        uses.append(ledger.group_uses[call.resource_group_in_id])
+    if plan.offers:
+        call.resource_group_out_id = plan.offers[0].resource_group_id
+        uses.append(ledger.group_uses[call.resource_group_out_id])
+    second = unix_second(at)
+    for use in uses:
+        if use.second_at != second:
+            use.second_at, use.second_calls = second, 0
+        use.second_calls += 1
+        use.channels += 1
+        use.changed = True
+
+
+def _granted(call: Call, seconds: int, credit_seconds: int, ledger: Ledger) -> Granted:
+    assert call.account_id is not None
+    account = ledger.accounts[call.account_id]
+    profile = account.profile
+    return Granted(
+        seconds,
+        credit_seconds,
+        seconds >= credit_seconds,
+        account.available_micros,
+        profile.currency,
+        profile.code,
+        call.found_by or "",
+        profile.prepaid,
+        profile.language,
+        tuple([RouteOffer(offer.name, offer.dial) for offer in call.offers]),
+    )
+
+
+def _granted_before(call: Call, ledger: Ledger) -> Granted:
+    """The answer that this step of the call has had."""
+    seconds = call.granted_seconds - (call.step_seconds or 0)
+    credit_seconds = _payable(call, ledger.policy.maximum_call_seconds, ledger)
+    return _granted(call, seconds, max(seconds, credit_seconds - (call.step_seconds or 0)), ledger)
+
+
+def _payable(call: Call, longest_seconds: int, ledger: Ledger) -> int:
+    """The longest talk that every level can pay, what it has reserved for this call included."""
+    seconds = longest_seconds
+    for level, held in zip(call.levels, call.reserved, strict=True):
+        available = ledger.accounts[level.account_id].available_micros + held
+        seconds = min(seconds, level.price.terms.affordable_seconds(available, seconds))
+    return seconds
+
+
+def reauthorize(request: Reauthorize, ledger: Ledger) -> Granted | Refused:
+    """More time for a running call, counted from now; what is left when nothing can be added.
+
+    The same step asked twice gets the same answer. A reservation never shrinks.
+    """
+    call = ledger.existing(request.client_id, request.session_key, request.at)
+    if call is None or call.status != "authorized" or call.account_id is None:
+        return Refused(Refusal.INVALID_ARGUMENT, "no call of this session is running")
+    if request.step is not None and request.step == call.step:
+        return _granted_before(call, ledger)
+    elapsed = request.elapsed_seconds
+    chain = ledger.chain_of(call.account_id)
+    refused = standing(chain, request.at)
+    if refused is not None:
+        return refused
+    longest = request.maximum_seconds
+    if chain[0].profile.maximum_call_seconds is not None:
+        longest = min(longest, chain[0].profile.maximum_call_seconds)
+    payable = max(_payable(call, longest, ledger), call.granted_seconds)
+    total = min(payable, elapsed + request.slice_seconds) if request.slice_seconds else payable
+    total = max(total, call.granted_seconds)
+    if total <= elapsed:
+        return Refused(_lack_in(chain), _NO_CREDIT_TEXT)
+    amounts = tuple([level.price.terms.cost_micros(total) for level in call.levels])
+    ledger.hold(call, tuple(map(max, amounts, call.reserved)))
+    call.granted_seconds = total
+    call.step, call.step_seconds = request.step, elapsed
+    call.last_seconds = max(call.last_seconds or 0, elapsed)
+    call.expires_at = request.at + timedelta(seconds=total - elapsed + ledger.policy.grace_seconds)
+    ledger.touch(call)
+    return _granted(call, total - elapsed, payable - elapsed, ledger)
+
+
+def _lack_in(chain: list[Account]) -> Refusal:
+    poorest = min(chain, key=lambda account: account.available_micros)
+    return _lack_of(poorest)
+
+
+def authenticate(request: Authenticate, ledger: Ledger) -> Known | Refused:
+    """Who this is and what may be spent, when the credential fits."""
+    found = whose(request.origin, "", ledger)
+    if isinstance(found, Refused):
+        return found
+    chain = ledger.chain_of(found.account_id)
+    profile = chain[0].profile
+    refused = standing(chain, request.at) or check(
+        request.credential, profile, trusted=request.trusted
+    )
+    if refused is not None:
+        return refused
+    available = chain[0].available_micros
+    return Known(
+        available,
+        profile.currency,
+        profile.code,
+        found.found_by,
+        profile.prepaid,
+        profile.language,
+    )

@@ -1,0 +1,168 @@
+"""Prices, routes and exchange rates as a server holds them in memory between batches."""
+
+from __future__ import annotations
+
+import ipaddress
+from bisect import bisect_right
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, NamedTuple
+
+from aaa_server.rating.money import EXCHANGE_SCALE, div_half_up
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from aaa_server.charging.requests import Origin
+    from aaa_server.rating.tariff import Tariff
+
+ADDRESSES_HELD_MAX = 10_000
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
+@dataclass(frozen=True, slots=True)
+class ResourceGroup:
+    """One carrier connection, RG_xx; `account_id` is the provider (out) or the customer (in)."""
+
+    resource_group_id: int
+    name: str
+    direction: str
+    account_id: int
+    tariff: Tariff | None
+    gateway: str
+    max_calls: int
+    calls_per_second: int
+    precedence: int
+    strip: int
+    prepend: str
+    active: bool
+    account_currency: str
+
+
+class Attachment(NamedTuple):
+    """An outbound resource group that a rate group's calls may use."""
+
+    group: ResourceGroup
+    priority: int
+    weight: int
+
+
+@dataclass(frozen=True, slots=True)
+class RateGroup:
+    """A price list and the ways out that belong to it."""
+
+    rate_group_id: int
+    name: str
+    tariff: Tariff
+    strategy: str
+    markup_ppm: int
+    routes: tuple[Attachment, ...]
+
+    @property
+    def resource_group_ids(self) -> list[int]:
+        return [attachment.group.resource_group_id for attachment in self.routes]
+
+    @property
+    def provider_ids(self) -> set[int]:
+        return {attachment.group.account_id for attachment in self.routes}
+
+
+class Endpoint(NamedTuple):
+    """Where an inbound resource group's calls come from; port 0: any."""
+
+    group: ResourceGroup
+    network: Network
+    port: int
+    tech_prefix: str
+
+
+class Inbound(NamedTuple):
+    """The resource group a call came in over, and the tech prefix its number began with."""
+
+    group: ResourceGroup
+    tech_prefix: str
+
+
+@dataclass(slots=True)
+class Catalogue:
+    """All that decides prices and routes and is not an account. Replaced whole, never edited.
+
+    `exchanges` holds, by currency pair, the instants from which a rate applies and the
+    rates (10^-10), both in order of time.
+    """
+
+    revision: int
+    admin_id: int
+    admin_currency: str
+    rate_groups: dict[int, RateGroup]
+    resource_groups: dict[int, ResourceGroup]
+    endpoints: tuple[Endpoint, ...] = ()
+    exchanges: dict[tuple[str, str], tuple[list[datetime], list[int]]] = field(default_factory=dict)
+    by_name: dict[str, ResourceGroup] = field(init=False)
+    _candidates: dict[str, tuple[Endpoint, ...]] = field(init=False, default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.by_name = {group.name: group for group in self.resource_groups.values()}
+
+    def exchange_e10(self, from_currency: str, to_currency: str, at: datetime) -> int | None:
+        """How much of `to_currency` one unit of `from_currency` is, times 10^10; None: unknown.
+
+        A pair that is entered in the other direction only is turned round, half up.
+        """
+        if from_currency == to_currency:
+            return EXCHANGE_SCALE
+        rate = self._exchange_as_entered(from_currency, to_currency, at)
+        if rate is not None:
+            return rate
+        inverse = self._exchange_as_entered(to_currency, from_currency, at)
+        if inverse is None:
+            return None
+        return div_half_up(EXCHANGE_SCALE * EXCHANGE_SCALE, inverse)
+
+    def _exchange_as_entered(self, source: str, target: str, at: datetime) -> int | None:
+        entered = self.exchanges.get((source, target))
+        if entered is None:
+            return None
+        place = bisect_right(entered[0], at)
+        return entered[1][place - 1] if place else None
+
+    def inbound(self, origin: Origin, called: str) -> Inbound | None:
+        """The active inbound resource group of a call: the one it names, else by its source.
+
+        Of several endpoints that match: the narrowest network, then an exact port, then
+        the longest tech prefix.
+        """
+        if origin.resource_group:
+            group = self.by_name.get(origin.resource_group)
+            if group is None or group.direction != "in" or not group.active:
+                return None
+            return Inbound(group, "")
+        if not self.endpoints or not origin.address:
+            return None
+        for endpoint in self._endpoints_of(origin.address):
+            if endpoint.port not in (0, origin.port):
+                continue
+            if called.startswith(endpoint.tech_prefix):
+                return Inbound(endpoint.group, endpoint.tech_prefix)
+        return None
+
+    def _endpoints_of(self, address: str) -> tuple[Endpoint, ...]:
+        held = self._candidates.get(address)
+        if held is not None:
+            return held
+        try:
+            ip = ipaddress.ip_address(address)
+        except ValueError:
+            return ()
+        matching = [
+            endpoint
+            for endpoint in self.endpoints
+            if endpoint.group.active and ip in endpoint.network
+        ]
+        matching.sort(
+            key=lambda e: (e.network.prefixlen, e.port != 0, len(e.tech_prefix)), reverse=True
+        )
+        if len(self._candidates) >= ADDRESSES_HELD_MAX:
+            self._candidates.clear()
+        held = self._candidates[address] = tuple(matching)
+        return held

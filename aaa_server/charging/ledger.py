@@ -1,0 +1,204 @@
+"""The rows that one batch may read and change, and what it changed.
+
+Storage fills a `Ledger` under locks, `decide` works on it in memory, storage writes the
+differences. Money moves only here: `reserve`, `release` and `post` keep the caches on
+the accounts and the rows of the books in step.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, NamedTuple
+
+from aaa_server.charging.call import Call, CallKey
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from aaa_server.charging.catalogue import Catalogue
+
+
+class Profile(NamedTuple):
+    """What of an account does not change with calls. Held between batches by `revision`.
+
+    `chain` is the account itself, its reseller, and so on, without the admin.
+    """
+
+    account_id: int
+    code: str
+    kind: str
+    parent_id: int | None
+    chain: tuple[int, ...]
+    prepaid: bool
+    currency: str
+    credit_limit_micros: int
+    rate_group_id: int | None
+    max_channels: int
+    calls_per_second: int
+    maximum_call_seconds: int | None
+    status: str
+    expires_at: datetime | None
+    language: str
+    password: bytes | None
+    pin: bytes | None
+    revision: int
+
+
+@dataclass(slots=True)
+class Account:
+    """An account's row, locked for this batch."""
+
+    profile: Profile
+    balance_micros: int
+    reserved_micros: int
+    channels: int
+    second_at: int
+    second_calls: int
+    changed: bool = False
+
+    @property
+    def available_micros(self) -> int:
+        """What may still be spent or reserved; plus is in the account's favour."""
+        return self.balance_micros - self.reserved_micros + self.profile.credit_limit_micros
+
+
+@dataclass(slots=True)
+class GroupUse:
+    """How busy a resource group is."""
+
+    channels: int
+    second_at: int
+    second_calls: int
+    changed: bool = False
+
+
+class Charge(NamedTuple):
+    """What one party of a call pays in all; level -1 is the provider, who gets it."""
+
+    call_id: int
+    level: int
+    account_id: int
+    currency: str
+    amount_micros: int
+    billed_seconds: int
+    rate_id: int
+    prefix: str
+
+
+class Posting(NamedTuple):
+    """One row of the books: `amount_micros` to the account, its opposite to the contra book."""
+
+    reference: str
+    position: int
+    account_id: int
+    amount_micros: int
+    currency: str
+    contra_account_id: int
+    contra_book: str
+
+
+class Policy(NamedTuple):
+    """The rules that an operator sets ([charging] in the configuration)."""
+
+    grace_seconds: int = 120
+    overrun_seconds: int = 2
+    assume_lost: str = "nothing"  # or "slice": charge a call of which nothing more was heard
+    session_reuse_seconds: int = 86_400  # after this long, an old session key means a new call
+    maximum_call_seconds: int = 7200
+
+
+class Transaction(NamedTuple):
+    """The head of a call's postings; (kind call, reference) is unique in the database."""
+
+    reference: str
+    at: datetime
+
+
+@dataclass(slots=True)
+class Ledger:
+    """One batch's world. `identifiers` yields numbers that no other row has."""
+
+    catalogue: Catalogue
+    policy: Policy
+    identifiers: Iterator[int]
+    accounts: dict[int, Account] = field(default_factory=dict)
+    group_uses: dict[int, GroupUse] = field(default_factory=dict)
+    calls: dict[CallKey, Call] = field(default_factory=dict)
+    codes: dict[str, int] = field(default_factory=dict)
+    extensions: dict[tuple[str, str], int] = field(default_factory=dict)
+    anis: dict[str, int] = field(default_factory=dict)
+    # What decide did:
+    opened: dict[CallKey, Call] = field(default_factory=dict)  # to be written whole
+    touched: dict[CallKey, Call] = field(default_factory=dict)  # to be written where changed
+    charges: list[Charge] = field(default_factory=list)
+    transactions: list[Transaction] = field(default_factory=list)
+    postings: list[Posting] = field(default_factory=list)
+
+    def existing(self, client_id: int, session_key: str, begun: datetime) -> Call | None:
+        """The call of this key; not one that ended so long before `begun` that it is another."""
+        call = self.calls.get((client_id, session_key))
+        if call is None or call.ended_at is None:
+            return call
+        reuse = timedelta(seconds=self.policy.session_reuse_seconds)
+        return None if begun > call.ended_at + reuse else call
+
+    def open(self, client_id: int, session_key: str, at: datetime) -> Call:
+        """A new call; its status and times are the caller's to set."""
+        call = Call(client_id, session_key, next(self.identifiers), "started", at, at)
+        self.calls[call.key] = call
+        return call
+
+    def write(self, call: Call) -> None:
+        """Have the whole call written: it is new, or another one than before."""
+        self.opened[call.key] = call
+
+    def touch(self, call: Call) -> None:
+        """Have the call's progress or end written."""
+        self.touched[call.key] = call
+
+    def providers_of(self, topmost_id: int) -> tuple[int, ...]:
+        """The providers that could carry the calls of a chain with this top, in order."""
+        group = self.catalogue.rate_groups.get(self.accounts[topmost_id].profile.rate_group_id or 0)
+        if group is None:
+            return ()
+        return tuple(sorted(group.provider_ids))
+
+    def chain_of(self, account_id: int) -> list[Account]:
+        """The payers of this account's calls, itself first."""
+        accounts = self.accounts
+        return [accounts[payer_id] for payer_id in accounts[account_id].profile.chain]
+
+    def hold(self, call: Call, amounts: tuple[int, ...]) -> None:
+        """Make `amounts` (micros, one a level) what the call reserves, instead of before."""
+        before = call.reserved or (0,) * len(amounts)
+        for level, amount, held in zip(call.levels, amounts, before, strict=True):
+            account = self.accounts[level.account_id]
+            account.reserved_micros += amount - held
+            account.changed = True
+            assert account.reserved_micros >= 0
+        call.reserved = amounts
+
+    def release(self, call: Call) -> None:
+        """Give back all that the call reserves and the channels it holds."""
+        for level, held in zip(call.levels, call.reserved, strict=True):
+            account = self.accounts[level.account_id]
+            account.reserved_micros -= held
+            account.channels -= 1
+            account.changed = True
+            assert account.reserved_micros >= 0
+            assert account.channels >= 0
+        call.reserved = ()
+        for group_id in (call.resource_group_in_id, call.resource_group_out_id):
+            if group_id is not None:
+                use = self.group_uses[group_id]
+                use.channels -= 1
+                use.changed = True
+                assert use.channels >= 0
+
+    def post(self, posting: Posting) -> None:
+        """Move money on the account and in the books."""
+        account = self.accounts[posting.account_id]
+        account.balance_micros += posting.amount_micros
+        account.changed = True
+        self.postings.append(posting)

@@ -1,0 +1,246 @@
+"""What the charging core is asked, and what it answers: no protocol's words in here.
+
+Requests and answers are tuples with names: immutable, and the cheapest object to make
+of which every message of every protocol needs one.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+
+class Pap(NamedTuple):
+    """A password or card PIN as it was typed (RFC 2865 §5.2)."""
+
+    password: bytes
+
+
+class Chap(NamedTuple):
+    """A CHAP response: MD5(identifier, password, challenge) (RFC 2865 §5.3, RFC 1994)."""
+
+    identifier: int
+    response: bytes
+    challenge: bytes
+
+
+class Digest(NamedTuple):
+    """A SIP digest response (RFC 5090); `fields` holds realm, nonce, uri … by lower-case name."""
+
+    username: str
+    fields: tuple[tuple[str, str], ...]
+
+
+Credential = Pap | Chap | Digest
+
+
+class Origin(NamedTuple):
+    """All that a message says about whose call it is; '' and 0 where it says nothing."""
+
+    account_code: str = ""
+    extension: str = ""
+    domain: str = ""
+    ani: str = ""
+    resource_group: str = ""  # "RG_11"
+    address: str = ""  # the SIP peer's, else the datagram's source
+    port: int = 0
+
+
+class Authorize(NamedTuple):
+    """May this call be set up, for how long, over which routes, who pays? Reserves the money.
+
+    `session_key` is the call's key within the client row. `called` is digits, `*` and `#`;
+    '' when what came is no number. `slice_seconds` 0: no slices. `trusted`: the switch has
+    authenticated the caller, no credential is needed.
+    """
+
+    client_id: int
+    session_key: str
+    at: datetime
+    origin: Origin
+    called: str
+    credential: Credential | None = None
+    trusted: bool = True
+    wanted_route: str = ""  # "RG_21": only this outbound resource group
+    slice_seconds: int = 0
+    maximum_seconds: int = 7200
+    nas_address: str | None = None
+    sip_call_id: str = ""
+
+
+class Reauthorize(NamedTuple):
+    """More time for a running call that has talked `elapsed_seconds`.
+
+    `step` numbers the question where the protocol has a number; None where it has none.
+    """
+
+    client_id: int
+    session_key: str
+    at: datetime
+    elapsed_seconds: int
+    step: int | None = None
+    slice_seconds: int = 0
+    maximum_seconds: int = 7200
+
+
+class Authenticate(NamedTuple):
+    """Is this who it says it is, and what is there to spend? No call, no reservation."""
+
+    at: datetime
+    origin: Origin
+    credential: Credential | None
+    trusted: bool = False
+
+
+class Start(NamedTuple):
+    """The switch has begun the call. Moves no money.
+
+    `unauthorized` False: a call that was never authorised is acknowledged and forgotten.
+    """
+
+    client_id: int
+    session_key: str
+    at: datetime
+    origin: Origin
+    called: str
+    unauthorized: bool = True
+    nas_address: str | None = None
+    sip_call_id: str = ""
+
+
+class Update(NamedTuple):
+    """The call still runs and has talked `seconds`."""
+
+    client_id: int
+    session_key: str
+    at: datetime
+    seconds: int
+    origin: Origin
+    called: str
+    unauthorized: bool = True
+    nas_address: str | None = None
+    sip_call_id: str = ""
+
+
+class Stop(NamedTuple):
+    """The call has ended after `duration_ms` of talk; None: Stop minus Start decides.
+
+    `route` names the resource group that answered ("RG_21") or is its dial string.
+    `ended_by` is a value of cdr.ended_by.
+    """
+
+    client_id: int
+    session_key: str
+    at: datetime
+    duration_ms: int | None
+    origin: Origin
+    called: str
+    unauthorized: bool = True
+    route: str = ""
+    cause: str = ""
+    ended_by: str = "stop"
+    nas_address: str | None = None
+    sip_call_id: str = ""
+
+
+class Reboot(NamedTuple):
+    """The switch has lost its calls (Accounting-On, -Off): close what was open before `at`.
+
+    `nas_address` narrows a client row that covers a network; None closes all of the row.
+    """
+
+    client_id: int
+    at: datetime
+    nas_address: str | None = None
+
+
+class Expire(NamedTuple):
+    """Close this call if it has been silent past its time at `at`."""
+
+    client_id: int
+    session_key: str
+    at: datetime
+
+
+ChargingRequest = Authorize | Reauthorize | Authenticate | Start | Update | Stop | Reboot | Expire
+
+
+class Refusal(Enum):
+    """Why not. The value is what tables, metrics and clients' return_codes call it."""
+
+    INVALID_ACCOUNT = "invalid-account"
+    INVALID_PASSWORD = "invalid-password"
+    IN_USE = "in-use"
+    NO_CREDIT = "no-credit"
+    EXPIRED = "expired"
+    CREDIT_LIMIT = "credit-limit"
+    SUSPENDED = "suspended"
+    NO_ROUTE = "no-route"
+    BLOCKED = "blocked"
+    RETRIES = "retries"
+    INVALID_ARGUMENT = "invalid-argument"
+    NOT_ENOUGH = "not-enough"
+    NO_RATE = "no-rate"
+
+
+class RouteOffer(NamedTuple):
+    """One way out, in trial order: "RG_21" and its dial string."""
+
+    name: str
+    dial: str
+
+
+class Granted(NamedTuple):
+    """Go ahead for `seconds` from now.
+
+    `credit_seconds` is the time from now in all that can be paid, this slice included;
+    equal to `seconds` when nothing can follow (`final`).
+    """
+
+    seconds: int
+    credit_seconds: int
+    final: bool
+    available_micros: int
+    currency: str
+    account_code: str
+    found_by: str
+    prepaid: bool
+    language: str
+    routes: tuple[RouteOffer, ...] = ()
+
+
+class Known(NamedTuple):
+    """The credential fits (or is not needed): who it is and what may be spent."""
+
+    available_micros: int
+    currency: str
+    account_code: str
+    found_by: str
+    prepaid: bool
+    language: str
+
+
+class Refused(NamedTuple):
+    """No. `text` is for a person and names no amount, price or upstream account."""
+
+    reason: Refusal
+    text: str
+
+
+class Noted(NamedTuple):
+    """A Start, Update, Reboot or Expire is on record; `closed` calls were ended by it."""
+
+    closed: int = 0
+
+
+class Settled(NamedTuple):
+    """The call is ended and charged: what the caller's account paid."""
+
+    cost_micros: int
+    currency: str
+
+
+ChargingAnswer = Granted | Known | Refused | Noted | Settled

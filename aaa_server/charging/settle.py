@@ -1,0 +1,351 @@
+"""What ends a call, or keeps it known: Start, Update, Stop, Reboot, Expire.
+
+A call is charged when it ends, once, at every level and for the provider, by the prices
+frozen when it was authorised. A Stop that comes after the call was closed for silence
+posts the difference only.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
+
+from aaa_server.charging.account_code import whose
+from aaa_server.charging.authorize import price_levels
+from aaa_server.charging.ledger import Charge, Ledger, Posting, Transaction
+from aaa_server.charging.requests import (
+    Expire,
+    Noted,
+    Reboot,
+    Refused,
+    Settled,
+    Start,
+    Stop,
+    Update,
+)
+from aaa_server.charging.routing import Wish, offer_over, offers_for
+from aaa_server.rating.money import div_ceil
+
+if TYPE_CHECKING:
+    from aaa_server.charging.call import Call, Level, Offer
+
+PROVIDER = -1  # the provider's level on a charge
+
+# Flags on a call record, in the words of the suspense report.
+NO_AUTHORIZATION = "no-authorization"
+UNRATED = "unrated"
+LONGER_THAN_GRANTED = "longer-than-granted"
+LONGER_THAN_ELAPSED = "longer-than-elapsed"
+REFUSED_BUT_TALKED = "refused-but-talked"
+SILENT = "silent"
+NOTHING_KNOWN = "nothing-known"
+LATE_STOP = "late-stop"
+ROUTE_ASSUMED = "route-assumed"
+ROUTE_NOT_OFFERED = "route-not-offered"
+NO_ROUTE_COST = "no-route-cost"
+
+# Clocks of switch and server differ; a longer lead than this is a duration to look at.
+CLOCK_SLACK_SECONDS = 2
+
+
+def start(request: Start, ledger: Ledger) -> Noted:
+    """Remember when the call began; a call nobody authorised is opened, if it is to be charged."""
+    call = ledger.existing(request.client_id, request.session_key, request.at)
+    if call is None:
+        if request.unauthorized:
+            _open_unauthorized(request, request.at, ledger)
+        return Noted()
+    if not call.ended and call.started_at is None:
+        call.started_at = request.at
+        ledger.touch(call)
+    return Noted()
+
+
+def update(request: Update, ledger: Ledger) -> Noted:
+    """Remember how long the call has talked: that much is charged if no Stop ever comes."""
+    begun = request.at - timedelta(seconds=request.seconds)
+    call = ledger.existing(request.client_id, request.session_key, begun)
+    if call is None:
+        if not request.unauthorized:
+            return Noted()
+        call = _open_unauthorized(request, begun, ledger)
+    if call.ended:
+        return Noted()
+    if call.last_seconds is None or request.seconds > call.last_seconds:
+        call.last_seconds = request.seconds
+        if call.status == "started":
+            call.expires_at = _silent_after(request.at, ledger)
+        ledger.touch(call)
+    return Noted()
+
+
+def stop(request: Stop, ledger: Ledger) -> Settled | Noted:
+    """Charge the call. The same Stop again changes nothing and gets the same answer."""
+    begun = request.at - timedelta(milliseconds=request.duration_ms or 0)
+    call = ledger.existing(request.client_id, request.session_key, begun)
+    if call is None:
+        if not request.unauthorized:
+            return Noted()
+        call = _open_unauthorized(request, begun, ledger)
+    if not call.ended:
+        _end(call, request, ledger)
+    elif call.ended_by in ("expiry", "reboot", "operator"):
+        _correct(call, request, ledger)
+    return _settled(call, ledger)
+
+
+def reboot(request: Reboot, ledger: Ledger) -> Noted:
+    """Close what the switch had open before `at`, each call at its last known second."""
+    lost = [
+        call
+        for call in ledger.calls.values()
+        if call.client_id == request.client_id
+        and not call.ended
+        and call.authorized_at <= request.at
+        and request.nas_address in (None, call.nas_address)
+    ]
+    for call in lost:
+        _close_silent(call, request.at, "reboot", ledger)
+    return Noted(closed=len(lost))
+
+
+def expire(request: Expire, ledger: Ledger) -> Noted:
+    """Close the call if its time and the grace after it are over without a Stop."""
+    call = ledger.calls.get((request.client_id, request.session_key))
+    if call is None or call.ended or call.expires_at > request.at:
+        return Noted()
+    _close_silent(call, request.at, "expiry", ledger)
+    return Noted(closed=1)
+
+
+def _open_unauthorized(request: Start | Update | Stop, begun: datetime, ledger: Ledger) -> Call:
+    call = ledger.open(request.client_id, request.session_key, begun)
+    call.status = "started"
+    call.started_at = begun
+    call.expires_at = _silent_after(request.at, ledger)
+    call.ani = request.origin.ani
+    call.called = request.called
+    call.nas_address = request.nas_address
+    call.sip_call_id = request.sip_call_id
+    found = whose(request.origin, request.called, ledger)
+    if not isinstance(found, Refused):
+        call.account_id, call.found_by = found.account_id, found.found_by
+        inbound = ledger.catalogue.inbound(request.origin, request.called)
+        if inbound is not None:
+            call.called = call.called[len(inbound.tech_prefix) :]
+        chain = ledger.accounts[found.account_id].profile.chain
+        call.party = (*chain, *ledger.providers_of(chain[-1]))
+    ledger.write(call)
+    return call
+
+
+def _silent_after(at: datetime, ledger: Ledger) -> datetime:
+    policy = ledger.policy
+    return at + timedelta(seconds=policy.maximum_call_seconds + policy.grace_seconds)
+
+
+def _duration_ms(call: Call, request: Stop) -> int:
+    if request.duration_ms is not None:
+        return request.duration_ms
+    if call.started_at is None or request.at <= call.started_at:
+        return 0
+    return (request.at - call.started_at) // timedelta(milliseconds=1)
+
+
+def _end(call: Call, request: Stop, ledger: Ledger) -> None:
+    call.duration_ms = _duration_ms(call, request)
+    call.cause = request.cause
+    _rate_unauthorized(call, ledger)
+    seconds = _chargeable(call, request.at, ledger)
+    if call.status == "authorized":
+        ledger.release(call)
+    _close(call, request.at, request.ended_by, ledger)
+    _charge(call, seconds, request.route, request.at, ledger)
+
+
+def _chargeable(call: Call, at: datetime, ledger: Ledger) -> int:
+    """The seconds to charge, and the flags that go with them."""
+    seconds = div_ceil(call.duration_ms, 1000)
+    if call.status == "refused":
+        if seconds:
+            call.flags.append(REFUSED_BUT_TALKED)
+        return 0
+    if seconds > (at - call.authorized_at) // timedelta(seconds=1) + CLOCK_SLACK_SECONDS:
+        call.flags.append(LONGER_THAN_ELAPSED)
+    if not call.granted_seconds or seconds <= call.granted_seconds:
+        return seconds
+    # Switches cut late; that much is not the caller's.
+    if seconds <= call.granted_seconds + ledger.policy.overrun_seconds:
+        return call.granted_seconds
+    call.flags.append(LONGER_THAN_GRANTED)
+    return seconds
+
+
+def _rate_unauthorized(call: Call, ledger: Ledger) -> None:
+    """Price a call that only accounting has told of, as of its beginning."""
+    if call.status != "started":
+        return
+    call.flags.append(NO_AUTHORIZATION)
+    levels: tuple[Level, ...] | Refused | None = None
+    if call.account_id is not None and call.called:
+        chain = ledger.chain_of(call.account_id)
+        levels = price_levels(chain, call.called, call.authorized_at, ledger)
+    if levels is None or isinstance(levels, Refused):
+        call.flags.append(UNRATED)
+    else:
+        call.levels = levels
+
+
+def _close(call: Call, at: datetime, ended_by: str, ledger: Ledger) -> None:
+    call.status = "ended"
+    call.ended_at = at
+    call.ended_by = ended_by
+    ledger.touch(call)
+
+
+def _close_silent(call: Call, at: datetime, ended_by: str, ledger: Ledger) -> None:
+    seconds = 0
+    if call.status == "refused":
+        _close(call, at, ended_by, ledger)
+        return
+    call.flags.append(SILENT)
+    if call.last_seconds is not None:
+        seconds = call.last_seconds
+    elif ledger.policy.assume_lost == "slice":
+        seconds = call.granted_seconds
+    else:
+        call.flags.append(NOTHING_KNOWN)
+    _rate_unauthorized(call, ledger)
+    if call.status == "authorized":
+        ledger.release(call)
+        seconds = min(seconds, call.granted_seconds)
+    call.duration_ms = seconds * 1000
+    _close(call, at, ended_by, ledger)
+    _charge(call, seconds, "", at, ledger)
+
+
+def _correct(call: Call, request: Stop, ledger: Ledger) -> None:
+    """A Stop for a call that was closed without one: the truth replaces the guess."""
+    if LATE_STOP in call.flags:
+        return
+    call.duration_ms = request.duration_ms or 0
+    call.cause = request.cause
+    call.flags.append(LATE_STOP)
+    seconds = _chargeable(call, request.at, ledger) if call.refusal is None else 0
+    ledger.touch(call)
+    _charge(call, seconds, request.route, request.at, ledger)
+
+
+def _charge(call: Call, seconds: int, route: str, at: datetime, ledger: Ledger) -> None:
+    """Make what every party pays the price of `seconds`; post what that changes."""
+    call.seconds = seconds
+    if not call.levels or not (seconds or call.charged):
+        return
+    call.postings += 1
+    reference = str(call.call_id) if call.postings == 1 else f"{call.call_id}/{call.postings}"
+    posted = len(ledger.postings)
+    for number, level in enumerate(call.levels):
+        account = ledger.accounts[level.account_id]
+        amount = level.price.terms.cost_micros(seconds)
+        change = amount - call.charged.get(number, 0)
+        currency = account.profile.currency
+        if change:
+            seller_id = account.profile.parent_id
+            assert seller_id is not None
+            ledger.post(
+                Posting(reference, number, level.account_id, -change, currency, seller_id, "sales")
+            )
+        _note_charge(call, number, level.account_id, currency, amount, level, ledger)
+    _charge_provider(call, seconds, route, reference, ledger)
+    if len(ledger.postings) == posted:
+        call.postings -= 1
+    else:
+        ledger.transactions.append(Transaction(reference, at))
+
+
+def _note_charge(
+    call: Call,
+    number: int,
+    account_id: int,
+    currency: str,
+    amount: int,
+    level: Level | Offer,
+    ledger: Ledger,
+) -> None:
+    call.charged[number] = amount
+    billed = level.price.terms.billed_seconds(call.seconds)
+    ledger.charges.append(
+        Charge(
+            call.call_id,
+            number,
+            account_id,
+            currency,
+            amount,
+            billed,
+            level.price.rate_id,
+            level.price.prefix,
+        )
+    )
+
+
+def _charge_provider(call: Call, seconds: int, route: str, reference: str, ledger: Ledger) -> None:
+    offer = _answered(call, route, ledger)
+    if offer is None:
+        return
+    call.resource_group_out_id = offer.resource_group_id
+    provider = ledger.accounts[offer.provider_id]
+    amount = offer.price.terms.cost_micros(seconds)
+    change = amount - call.charged.get(PROVIDER, 0)
+    currency = provider.profile.currency
+    if change:
+        ledger.post(
+            Posting(
+                reference,
+                len(call.levels),
+                offer.provider_id,
+                change,
+                currency,
+                ledger.catalogue.admin_id,
+                "purchases",
+            )
+        )
+    _note_charge(call, PROVIDER, offer.provider_id, currency, amount, offer, ledger)
+
+
+def _answered(call: Call, route: str, ledger: Ledger) -> Offer | None:
+    """The route that carried the call: the one told, by name or dial string, else the first."""
+    for offer in call.offers:
+        if route and route in (offer.name, offer.dial):
+            return offer
+    group = ledger.catalogue.by_name.get(route)
+    if group is not None and group.account_id in ledger.accounts:
+        told = offer_over(group, Wish(call.called, call.authorized_at, call.session_key), ledger)
+        if told is not None:
+            if call.offers:
+                call.flags.append(ROUTE_NOT_OFFERED)
+            return told
+    if not call.offers and call.account_id is not None:
+        call.offers = _routes_of_unauthorized(call, ledger)
+    if not call.offers:
+        if NO_ROUTE_COST not in call.flags:
+            call.flags.append(NO_ROUTE_COST)
+        return None
+    if ROUTE_ASSUMED not in call.flags:
+        call.flags.append(ROUTE_ASSUMED)
+    return call.offers[0]
+
+
+def _routes_of_unauthorized(call: Call, ledger: Ledger) -> tuple[Offer, ...]:
+    assert call.account_id is not None
+    topmost = ledger.chain_of(call.account_id)[-1].profile
+    group = ledger.catalogue.rate_groups.get(topmost.rate_group_id or 0)
+    if group is None or not group.routes:
+        return ()
+    return offers_for(group, Wish(call.called, call.authorized_at, call.session_key), ledger)[:1]
+
+
+def _settled(call: Call, ledger: Ledger) -> Settled | Noted:
+    if call.account_id is None:
+        return Noted()
+    currency = ledger.accounts[call.account_id].profile.currency
+    return Settled(call.charged.get(0, 0), currency)

@@ -1,0 +1,47 @@
+"""PostgreSQL array literals from Python values, quoted for a statement without parameters.
+
+psycopg2 adapts a list element by element in Python; joining strings takes a third of that,
+and a batch sends some sixty arrays.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from datetime import datetime
+
+
+def literal(text: str) -> str:
+    """`text` as an SQL string (standard_conforming_strings is on in every PostgreSQL we run)."""
+    return "'" + text.replace("'", "''") + "'"
+
+
+def array(values: Iterable[int | None]) -> str:
+    """An array of integers."""
+    return "'{" + ",".join(["NULL" if value is None else str(value) for value in values]) + "}'"
+
+
+def time_array(values: Iterable[datetime | None]) -> str:
+    """An array of instants, exact to the microsecond."""
+    parts = ["NULL" if value is None else f'"{value.isoformat()}"' for value in values]
+    return "'{" + ",".join(parts) + "}'"
+
+
+def text_array(values: Iterable[str | None]) -> str:
+    """An array of texts. NUL, which PostgreSQL cannot store, is left out."""
+    return literal("{" + ",".join([_element(value) for value in values]) + "}")
+
+
+def lists_array(values: Iterable[Iterable[object]]) -> str:
+    """An array of texts that are array literals themselves: of numbers, or of plain words."""
+    return "'{" + ",".join(['"{' + ",".join(map(str, value)) + '}"' for value in values]) + "}'"
+
+
+def _element(value: str | None) -> str:
+    if value is None:
+        return "NULL"
+    if "\\" in value or '"' in value or "\0" in value:
+        value = value.replace("\\", "\\\\").replace('"', '\\"').replace("\0", "")
+    return f'"{value}"'

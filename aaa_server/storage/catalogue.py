@@ -1,0 +1,236 @@
+"""Keeps prices, routes and exchange rates in memory, in step with the database.
+
+Each batch reads the catalogue's revision with its locks. When it has moved, what is small
+is read again on the spot; a price list of which many rows changed is read in slices on
+another connection meanwhile, so that an import never stalls the answers.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any
+
+from twisted.internet.defer import ensureDeferred
+from twisted.logger import Logger
+
+from aaa_server.charging.catalogue import (
+    Attachment,
+    Catalogue,
+    Endpoint,
+    RateGroup,
+    ResourceGroup,
+)
+from aaa_server.rating.tariff import Tariff
+from aaa_server.storage import rates
+from aaa_server.storage.database import Connection, DatabaseUnavailable
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from twisted.internet.defer import Deferred
+
+log = Logger()
+
+# More changed rows than this are not read within a batch: about 10 ms of Python.
+CHANGES_AT_ONCE_MAX = 2000
+# Rows a slice when many are read: 2 ms of Python, so that answers go out in between.
+SLICE_ROWS = 400
+
+Rows = list[tuple[Any, ...]]
+Execute = Callable[[str, Any], Awaitable[Rows]]
+
+_TARIFFS = "SELECT tariff_id, currency, revision FROM tariff"
+_REVISION = """
+SELECT catalogue.revision,
+       account.account_id,
+       account.currency
+  FROM catalogue
+ CROSS JOIN account
+ WHERE account.kind = 'admin'"""
+_RESOURCE_GROUPS = """
+SELECT resource_group.resource_group_id,
+       resource_group.name,
+       direction,
+       resource_group.account_id,
+       tariff_id,
+       gateway,
+       max_calls,
+       resource_group.calls_per_second,
+       precedence,
+       strip,
+       prepend,
+       resource_group.status = 'active' AND account.status = 'active',
+       account.currency
+  FROM resource_group
+  JOIN account ON account.account_id = resource_group.account_id"""
+_RATE_GROUPS = """
+SELECT rate_group_id,
+       name,
+       tariff_id,
+       strategy,
+       markup_ppm
+  FROM rate_group"""
+_ROUTES = """
+SELECT rate_group_id,
+       resource_group_id,
+       priority,
+       weight
+  FROM rate_group_route
+ ORDER BY rate_group_id, priority, resource_group_id"""
+_ENDPOINTS = """
+SELECT resource_group_id,
+       network::text,
+       port,
+       tech_prefix
+  FROM resource_group_endpoint
+ ORDER BY resource_group_id"""
+_EXCHANGES = """
+SELECT from_currency,
+       to_currency,
+       effective_from,
+       rate_e10
+  FROM exchange_rate
+ ORDER BY from_currency, to_currency, effective_from"""
+
+
+class CatalogueHolder:
+    """The catalogue as of the last look, and the tariffs that are still being read."""
+
+    def __init__(self, background: Connection | None = None) -> None:
+        """Without a `background` connection every change is read on the spot."""
+        self._background = background
+        self._held: Catalogue | None = None
+        self._tariffs: dict[int, Tariff] = {}
+        self._behind: set[int] = set()
+        self._catching_up: Deferred[None] | None = None
+        self._stale = False
+
+    @property
+    def held(self) -> Catalogue:
+        assert self._held is not None, "refresh comes first"
+        return self._held
+
+    @property
+    def revision(self) -> int:
+        """The revision held; 0 when all is to be looked at again."""
+        return 0 if self._held is None or self._stale else self._held.revision
+
+    async def refresh(self, execute: Execute) -> None:
+        """Read all that is not rate rows again, and of those what is new.
+
+        The revision is read first and what others point at last: a change meanwhile can
+        only show as one more look, never as a row that points at nothing.
+        """
+        first = self._held is None
+        rows = await execute(_REVISION, None)
+        if not rows:
+            raise LookupError("there is no admin account yet: `sky-aaa migrate` creates it")
+        [(revision, admin_id, admin_currency)] = rows
+        exchanges = _exchanges(await execute(_EXCHANGES, None))
+        routes = await execute(_ROUTES, None)
+        endpoints = await execute(_ENDPOINTS, None)
+        rate_groups = await execute(_RATE_GROUPS, None)
+        resource_groups = await execute(_RESOURCE_GROUPS, None)
+        self._stale = False
+        for tariff_id, currency, changed in await execute(_TARIFFS, None):
+            await self._follow(execute, tariff_id, currency, changed, at_once=first)
+        groups = {
+            row[0]: ResourceGroup(*(*row[:4], self._tariffs.get(row[4]), *row[5:]))
+            for row in resource_groups
+        }
+        self._held = Catalogue(
+            revision=revision,
+            admin_id=admin_id,
+            admin_currency=admin_currency,
+            rate_groups=self._rate_groups(rate_groups, routes, groups),
+            resource_groups=groups,
+            endpoints=tuple(
+                [
+                    Endpoint(groups[group_id], ipaddress.ip_network(network), port, tech_prefix)
+                    for group_id, network, port, tech_prefix in endpoints
+                ]
+            ),
+            exchanges=exchanges,
+        )
+
+    async def _follow(
+        self, execute: Execute, tariff_id: int, currency: str, changed: int, *, at_once: bool
+    ) -> None:
+        tariff = self._tariffs.get(tariff_id)
+        if tariff is None:
+            tariff = self._tariffs[tariff_id] = Tariff(tariff_id, currency)
+        if tariff.revision == changed or tariff_id in self._behind:
+            return
+        limit = None if at_once or self._background is None else CHANGES_AT_ONCE_MAX
+        if limit is not None:
+            count = await execute(*rates.changes_count(tariff_id, tariff.revision, limit + 1))
+            if count[0][0] > limit:
+                self._behind.add(tariff_id)
+                self._catch_up()
+                return
+        await _read(execute, tariff, changed)
+
+    def _catch_up(self) -> None:
+        if self._catching_up is None:
+            self._catching_up = ensureDeferred(self._read_behind())
+
+    async def _read_behind(self) -> None:
+        assert self._background is not None
+        try:
+            while self._behind:
+                tariff = self._tariffs[min(self._behind)]
+                [(changed,)] = await self._background.execute(
+                    "SELECT revision FROM tariff WHERE tariff_id = %s", [tariff.tariff_id]
+                )
+                if changed == tariff.revision:
+                    self._behind.discard(tariff.tariff_id)
+                else:
+                    await _read(self._background.execute, tariff, changed)
+        except DatabaseUnavailable:
+            # Looked at again with the next batch that finds a database.
+            self._behind.clear()
+            self._stale = True
+        finally:
+            self._catching_up = None
+
+    def _rate_groups(
+        self, rows: Rows, routes: Rows, groups: dict[int, ResourceGroup]
+    ) -> dict[int, RateGroup]:
+        attached: dict[int, list[Attachment]] = {}
+        for rate_group_id, group_id, priority, weight in routes:
+            attachment = Attachment(groups[group_id], priority, weight)
+            attached.setdefault(rate_group_id, []).append(attachment)
+        return {
+            rate_group_id: RateGroup(
+                rate_group_id,
+                name,
+                self._tariffs[tariff_id],
+                strategy,
+                markup_ppm,
+                tuple(attached.get(rate_group_id, ())),
+            )
+            for rate_group_id, name, tariff_id, strategy, markup_ppm in rows
+        }
+
+
+async def _read(execute: Execute, tariff: Tariff, changed: int) -> None:
+    """Bring `tariff` to revision `changed`, a slice at a time."""
+    after: rates.Key | None = None
+    while True:
+        rows = await execute(
+            *rates.rates_since(tariff.tariff_id, tariff.revision, after=after, limit=SLICE_ROWS)
+        )
+        if not rows:
+            break
+        after = rates.apply_rows(tariff, rows)
+    tariff.revision = changed
+
+
+def _exchanges(rows: Rows) -> dict[tuple[str, str], tuple[list[datetime], list[int]]]:
+    exchanges: dict[tuple[str, str], tuple[list[datetime], list[int]]] = {}
+    for source, target, effective_from, rate_e10 in rows:
+        instants, values = exchanges.setdefault((source, target), ([], []))
+        instants.append(effective_from)
+        values.append(rate_e10)
+    return exchanges

@@ -1,0 +1,208 @@
+"""Writes what a batch changed: one statement a table, all rows at once."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from aaa_server.charging.call import Call, levels_text, offers_text
+from aaa_server.charging.settle import NO_AUTHORIZATION
+from aaa_server.storage.arrays import array, lists_array, text_array, time_array
+
+if TYPE_CHECKING:
+    from aaa_server.charging.ledger import Account, GroupUse, Ledger
+
+
+class Identifiers:
+    """Numbers for new rows, taken from the database in blocks."""
+
+    def __init__(self) -> None:
+        self._numbers: list[int] = []
+
+    def __len__(self) -> int:
+        return len(self._numbers)
+
+    def __iter__(self) -> Identifiers:
+        return self
+
+    def __next__(self) -> int:
+        return self._numbers.pop()
+
+    def add(self, block: range) -> None:
+        self._numbers[:0] = reversed(block)
+
+
+def statements_for(ledger: Ledger, identifiers: Identifiers) -> list[str]:
+    """The EXECUTEs that write what the batch changed, in an order that finds its rows."""
+    statements = []
+    if ledger.opened:
+        statements.append(_write_calls(list(ledger.opened.values())))
+    going_on = [call for call in ledger.touched.values() if not call.ended]
+    if going_on:
+        statements.append(_touch_calls(going_on))
+    ended: list[Call] = []
+    corrected: list[Call] = []
+    for call in ledger.touched.values():
+        if call.ended:
+            late = call.recorded and call.key not in ledger.opened
+            (corrected if late else ended).append(call)
+    if ended:
+        statements.append(_end_calls(ended))
+    if corrected:
+        statements.append(_correct_cdrs(corrected))
+    if ledger.charges:
+        statements.append(_write_charges(ledger))
+    if ledger.transactions:
+        statements += _write_ledger(ledger, identifiers)
+    accounts = [(key, row) for key, row in ledger.accounts.items() if row.changed]
+    if accounts:
+        statements.append(_write_accounts(accounts))
+    uses = [(key, row) for key, row in ledger.group_uses.items() if row.changed]
+    if uses:
+        statements.append(_write_groups(uses))
+    return statements
+
+
+def _execute(name: str, *arrays: str) -> str:
+    return f"EXECUTE {name} ({', '.join(arrays)})"
+
+
+def _write_calls(calls: list[Call]) -> str:
+    # A call that ended within its batch is written as it was, and ended by the next statement.
+    return _execute(
+        "write_calls",
+        array([call.client_id for call in calls]),
+        text_array([call.session_key for call in calls]),
+        array([call.call_id for call in calls]),
+        text_array(["started" if call.ended else call.status for call in calls]),
+        array([call.account_id for call in calls]),
+        lists_array([call.party for call in calls]),
+        lists_array([call.reserved for call in calls]),
+        text_array([levels_text(call.levels) for call in calls]),
+        text_array([offers_text(call.offers) for call in calls]),
+        array([call.resource_group_in_id for call in calls]),
+        array([call.resource_group_out_id for call in calls]),
+        array([call.granted_seconds for call in calls]),
+        array([call.last_seconds for call in calls]),
+        time_array([call.expires_at for call in calls]),
+        time_array([call.authorized_at for call in calls]),
+        time_array([call.started_at for call in calls]),
+        text_array([call.found_by for call in calls]),
+        text_array([call.ani for call in calls]),
+        text_array([call.called for call in calls]),
+        text_array([call.nas_address for call in calls]),
+        text_array([call.sip_call_id for call in calls]),
+        text_array([call.refusal for call in calls]),
+    )
+
+
+def _touch_calls(calls: list[Call]) -> str:
+    return _execute(
+        "touch_calls",
+        array([call.client_id for call in calls]),
+        text_array([call.session_key for call in calls]),
+        array([call.granted_seconds for call in calls]),
+        array([call.last_seconds for call in calls]),
+        array([call.step for call in calls]),
+        array([call.step_seconds for call in calls]),
+        time_array([call.expires_at for call in calls]),
+        time_array([call.started_at for call in calls]),
+        lists_array([call.reserved for call in calls]),
+    )
+
+
+def _rated_late(call: Call) -> bool:
+    """Whether levels and routes were found at the end, and are not yet on the call's row."""
+    return NO_AUTHORIZATION in call.flags
+
+
+def _end_calls(calls: list[Call]) -> str:
+    return _execute(
+        "end_calls",
+        array([call.client_id for call in calls]),
+        text_array([call.session_key for call in calls]),
+        text_array([levels_text(call.levels) if _rated_late(call) else None for call in calls]),
+        text_array([offers_text(call.offers) if _rated_late(call) else None for call in calls]),
+        time_array([call.ended_at for call in calls]),
+        text_array([call.ended_by for call in calls]),
+        array([call.duration_ms for call in calls]),
+        array([call.seconds for call in calls]),
+        text_array([call.cause for call in calls]),
+        array([call.resource_group_out_id for call in calls]),
+        array([call.postings for call in calls]),
+        lists_array([call.flags for call in calls]),
+    )
+
+
+def _correct_cdrs(calls: list[Call]) -> str:
+    return _execute(
+        "correct_cdrs",
+        array([call.call_id for call in calls]),
+        array([call.duration_ms for call in calls]),
+        array([call.seconds for call in calls]),
+        text_array([call.cause for call in calls]),
+        array([call.resource_group_out_id for call in calls]),
+        text_array([offers_text(call.offers) if _rated_late(call) else None for call in calls]),
+        array([call.postings for call in calls]),
+        lists_array([call.flags for call in calls]),
+    )
+
+
+def _write_charges(ledger: Ledger) -> str:
+    # The last of several charges of one level in one batch is the one that stands.
+    charges = {(charge.call_id, charge.level): charge for charge in ledger.charges}.values()
+    return _execute(
+        "write_charges",
+        array([charge.call_id for charge in charges]),
+        array([charge.level for charge in charges]),
+        array([charge.account_id for charge in charges]),
+        text_array([charge.currency for charge in charges]),
+        array([charge.amount_micros for charge in charges]),
+        array([charge.billed_seconds for charge in charges]),
+        array([charge.rate_id for charge in charges]),
+        text_array([charge.prefix for charge in charges]),
+    )
+
+
+def _write_ledger(ledger: Ledger, identifiers: Identifiers) -> list[str]:
+    ids = {transaction.reference: next(identifiers) for transaction in ledger.transactions}
+    postings = ledger.postings
+    return [
+        _execute(
+            "write_transactions",
+            array(ids.values()),
+            text_array(ids),
+            time_array([transaction.at for transaction in ledger.transactions]),
+        ),
+        _execute(
+            "write_postings",
+            array([ids[posting.reference] for posting in postings]),
+            array([posting.position for posting in postings]),
+            array([posting.account_id for posting in postings]),
+            array([posting.amount_micros for posting in postings]),
+            text_array([posting.currency for posting in postings]),
+            array([posting.contra_account_id for posting in postings]),
+            text_array([posting.contra_book for posting in postings]),
+        ),
+    ]
+
+
+def _write_accounts(accounts: list[tuple[int, Account]]) -> str:
+    return _execute(
+        "write_accounts",
+        array([account_id for account_id, _ in accounts]),
+        array([account.balance_micros for _, account in accounts]),
+        array([account.reserved_micros for _, account in accounts]),
+        array([account.channels for _, account in accounts]),
+        array([account.second_at for _, account in accounts]),
+        array([account.second_calls for _, account in accounts]),
+    )
+
+
+def _write_groups(uses: list[tuple[int, GroupUse]]) -> str:
+    return _execute(
+        "write_groups",
+        array([group_id for group_id, _ in uses]),
+        array([use.channels for _, use in uses]),
+        array([use.second_at for _, use in uses]),
+        array([use.second_calls for _, use in uses]),
+    )

@@ -1,0 +1,296 @@
+"""The statements of the charging connection, prepared when it connects."""
+
+from __future__ import annotations
+
+# A plan made while a table was empty would scan it for ever: these keep it to the indexes.
+SETTINGS = (
+    "plan_cache_mode=force_generic_plan",
+    "jit=off",
+    "enable_seqscan=off",
+    "enable_hashjoin=off",
+    "enable_mergejoin=off",
+    "enable_bitmapscan=off",
+)
+
+PREPARED = {
+    "load_calls": """
+SELECT call.client_id,
+       call.session_key,
+       call.call_id,
+       call.status,
+       call.account_id,
+       call.party_id,
+       call.reserved_micros,
+       call.levels,
+       call.routes,
+       call.resource_group_in_id,
+       call.resource_group_out_id,
+       call.granted_seconds,
+       call.last_seconds,
+       call.step,
+       call.step_seconds,
+       call.expires_at,
+       call.authorized_at,
+       call.started_at,
+       call.found_by,
+       host(call.nas_address),
+       call.called,
+       call.refusal,
+       NULL::timestamptz AS ended_at,
+       NULL AS ended_by,
+       0 AS seconds,
+       0 AS postings,
+       NULL::text[] AS flags,
+       NULL::int[] AS charged_level,
+       NULL::bigint[] AS charged_micros
+  FROM unnest($1::int[], $2::text[]) AS wanted (client_id, session_key)
+  JOIN call USING (client_id, session_key)
+ UNION ALL
+SELECT cdr.client_id,
+       cdr.session_key,
+       cdr.call_id,
+       'ended',
+       cdr.account_id,
+       cdr.party_id,
+       NULL::bigint[],
+       cdr.levels,
+       cdr.routes,
+       cdr.resource_group_in_id,
+       cdr.resource_group_out_id,
+       cdr.granted_seconds,
+       NULL::int,
+       NULL::int,
+       NULL::int,
+       cdr.ended_at,
+       cdr.authorized_at,
+       cdr.started_at,
+       cdr.found_by,
+       host(cdr.nas_address),
+       cdr.called,
+       cdr.refusal,
+       cdr.ended_at,
+       cdr.ended_by,
+       cdr.seconds,
+       cdr.postings,
+       cdr.flags,
+       ARRAY(SELECT level::int FROM charge WHERE charge.call_id = cdr.call_id ORDER BY level),
+       ARRAY(SELECT amount_micros FROM charge WHERE charge.call_id = cdr.call_id ORDER BY level)
+  FROM unnest($1::int[], $2::text[]) AS wanted (client_id, session_key)
+ CROSS JOIN LATERAL (
+        SELECT *
+          FROM cdr
+         WHERE cdr.client_id = wanted.client_id
+           AND cdr.session_key = wanted.session_key
+         ORDER BY cdr.authorized_at DESC
+         LIMIT 1) AS cdr""",
+    "open_calls": """
+SELECT client_id,
+       session_key
+  FROM call
+ WHERE client_id = ANY ($1::int[])""",
+    "resolve": """
+SELECT 'code', account.code, '', account.account_id
+  FROM account
+ WHERE account.code = ANY ($1::text[])
+ UNION ALL
+SELECT 'extension', extension, domain, account_id
+  FROM extension_map
+ WHERE extension = ANY ($2::text[])
+ UNION ALL
+SELECT 'ani', ani, '', account_id
+  FROM ani_map
+ WHERE ani = ANY ($3::text[])""",
+    "lock": """
+SELECT 0, account_id, revision, balance_micros, reserved_micros, channels, second_at, second_calls
+  FROM (SELECT *
+          FROM account
+         WHERE account_id = ANY ($1::bigint[])
+         ORDER BY account_id
+           FOR NO KEY UPDATE) AS locked
+ UNION ALL
+SELECT 1, resource_group_id, 0, 0, 0, channels, second_at, second_calls
+  FROM (SELECT *
+          FROM resource_group
+         WHERE resource_group_id = ANY ($2::bigint[])
+         ORDER BY resource_group_id
+           FOR NO KEY UPDATE) AS locked
+ UNION ALL
+SELECT 2, 0, revision, 0, 0, 0, 0, 0
+  FROM catalogue""",
+    "load_profiles": """
+SELECT account_id,
+       code,
+       kind,
+       parent_id,
+       chain,
+       prepaid,
+       currency,
+       credit_limit_micros,
+       rate_group_id,
+       max_channels,
+       calls_per_second,
+       maximum_call_seconds,
+       status,
+       expires_at,
+       language,
+       password_sealed,
+       pin_sealed,
+       revision
+  FROM account
+ WHERE account_id = ANY ($1::bigint[])""",
+    "write_calls": """
+INSERT INTO call (client_id, session_key, call_id, status, account_id, party_id,
+                  reserved_micros, levels, routes, resource_group_in_id, resource_group_out_id,
+                  granted_seconds, last_seconds, expires_at, authorized_at, started_at, found_by,
+                  ani, called, nas_address, sip_call_id, refusal)
+SELECT client_id, session_key, call_id, status, account_id, party_id::bigint[],
+       reserved_micros::bigint[], levels, routes, resource_group_in_id, resource_group_out_id,
+       granted_seconds, last_seconds, expires_at, authorized_at, started_at, found_by,
+       ani, called, nas_address, sip_call_id, refusal
+  FROM unnest($1::int[], $2::text[], $3::bigint[], $4::text[], $5::bigint[], $6::text[],
+              $7::text[], $8::text[], $9::text[], $10::bigint[], $11::bigint[],
+              $12::int[], $13::int[], $14::timestamptz[], $15::timestamptz[], $16::timestamptz[],
+              $17::text[], $18::text[], $19::text[], $20::inet[], $21::text[], $22::text[])
+       AS new (client_id, session_key, call_id, status, account_id, party_id,
+               reserved_micros, levels, routes, resource_group_in_id, resource_group_out_id,
+               granted_seconds, last_seconds, expires_at, authorized_at, started_at, found_by,
+               ani, called, nas_address, sip_call_id, refusal)
+    ON CONFLICT (client_id, session_key) DO UPDATE
+   SET status = EXCLUDED.status,
+       account_id = EXCLUDED.account_id,
+       party_id = EXCLUDED.party_id,
+       reserved_micros = EXCLUDED.reserved_micros,
+       levels = EXCLUDED.levels,
+       routes = EXCLUDED.routes,
+       resource_group_in_id = EXCLUDED.resource_group_in_id,
+       resource_group_out_id = EXCLUDED.resource_group_out_id,
+       granted_seconds = EXCLUDED.granted_seconds,
+       last_seconds = EXCLUDED.last_seconds,
+       expires_at = EXCLUDED.expires_at,
+       authorized_at = EXCLUDED.authorized_at,
+       started_at = EXCLUDED.started_at,
+       found_by = EXCLUDED.found_by,
+       ani = EXCLUDED.ani,
+       called = EXCLUDED.called,
+       nas_address = EXCLUDED.nas_address,
+       sip_call_id = EXCLUDED.sip_call_id,
+       refusal = EXCLUDED.refusal""",
+    "touch_calls": """
+UPDATE call
+   SET granted_seconds = new.granted_seconds,
+       last_seconds = new.last_seconds,
+       step = new.step,
+       step_seconds = new.step_seconds,
+       expires_at = new.expires_at,
+       started_at = new.started_at,
+       reserved_micros = new.reserved_micros::bigint[]
+  FROM unnest($1::int[], $2::text[], $3::int[], $4::int[], $5::int[], $6::int[],
+              $7::timestamptz[], $8::timestamptz[], $9::text[])
+       AS new (client_id, session_key, granted_seconds, last_seconds, step, step_seconds,
+               expires_at, started_at, reserved_micros)
+ WHERE call.client_id = new.client_id
+   AND call.session_key = new.session_key""",
+    "end_calls": """
+WITH ended AS (
+    SELECT *
+      FROM unnest($1::int[], $2::text[], $3::text[], $4::text[], $5::timestamptz[], $6::text[],
+                  $7::bigint[], $8::int[], $9::text[], $10::bigint[], $11::int[], $12::text[])
+           AS new (client_id, session_key, levels, routes, ended_at, ended_by,
+                   duration_ms, seconds, cause, resource_group_out_id, postings, flags)
+), gone AS (
+    DELETE FROM call
+     USING ended
+     WHERE call.client_id = ended.client_id
+       AND call.session_key = ended.session_key
+ RETURNING call.*, ended.levels AS rated_levels, ended.routes AS rated_routes,
+           ended.ended_at, ended.ended_by, ended.duration_ms, ended.seconds, ended.cause,
+           ended.resource_group_out_id AS answered_id, ended.postings, ended.flags
+)
+INSERT INTO cdr (call_id, client_id, session_key, account_id, party_id, levels, routes,
+                 resource_group_in_id, granted_seconds, authorized_at, started_at, found_by,
+                 ani, called, nas_address, sip_call_id, refusal, ended_at, ended_by,
+                 duration_ms, seconds, cause, resource_group_out_id, postings, flags)
+SELECT call_id, client_id, session_key, account_id, party_id,
+       coalesce(rated_levels, levels), coalesce(rated_routes, routes),
+       resource_group_in_id, granted_seconds, authorized_at, started_at, found_by,
+       ani, called, nas_address, sip_call_id, refusal, ended_at, ended_by,
+       duration_ms, seconds, cause, answered_id, postings, flags::text[]
+  FROM gone
+    ON CONFLICT (call_id) DO UPDATE
+   SET account_id = EXCLUDED.account_id,
+       party_id = EXCLUDED.party_id,
+       levels = EXCLUDED.levels,
+       routes = EXCLUDED.routes,
+       resource_group_in_id = EXCLUDED.resource_group_in_id,
+       granted_seconds = EXCLUDED.granted_seconds,
+       authorized_at = EXCLUDED.authorized_at,
+       started_at = EXCLUDED.started_at,
+       found_by = EXCLUDED.found_by,
+       ani = EXCLUDED.ani,
+       called = EXCLUDED.called,
+       refusal = EXCLUDED.refusal,
+       ended_at = EXCLUDED.ended_at,
+       ended_by = EXCLUDED.ended_by,
+       duration_ms = EXCLUDED.duration_ms,
+       seconds = EXCLUDED.seconds,
+       cause = EXCLUDED.cause,
+       resource_group_out_id = EXCLUDED.resource_group_out_id,
+       postings = EXCLUDED.postings,
+       flags = EXCLUDED.flags""",
+    "correct_cdrs": """
+UPDATE cdr
+   SET duration_ms = new.duration_ms,
+       seconds = new.seconds,
+       cause = new.cause,
+       resource_group_out_id = new.resource_group_out_id,
+       routes = coalesce(new.routes, cdr.routes),
+       postings = new.postings,
+       flags = new.flags::text[]
+  FROM unnest($1::bigint[], $2::bigint[], $3::int[], $4::text[], $5::bigint[], $6::text[],
+              $7::int[], $8::text[])
+       AS new (call_id, duration_ms, seconds, cause, resource_group_out_id, routes, postings,
+               flags)
+ WHERE cdr.call_id = new.call_id""",
+    "write_charges": """
+INSERT INTO charge (call_id, level, account_id, currency, amount_micros, billed_seconds,
+                    rate_id, prefix)
+SELECT *
+  FROM unnest($1::bigint[], $2::smallint[], $3::bigint[], $4::text[], $5::bigint[], $6::int[],
+              $7::bigint[], $8::text[])
+    ON CONFLICT (call_id, level) DO UPDATE
+   SET account_id = EXCLUDED.account_id,
+       currency = EXCLUDED.currency,
+       amount_micros = EXCLUDED.amount_micros,
+       billed_seconds = EXCLUDED.billed_seconds,
+       rate_id = EXCLUDED.rate_id,
+       prefix = EXCLUDED.prefix""",
+    "write_transactions": """
+INSERT INTO ledger_transaction (transaction_id, kind, reference, at)
+SELECT transaction_id, 'call', reference, at
+  FROM unnest($1::bigint[], $2::text[], $3::timestamptz[])
+       AS new (transaction_id, reference, at)""",
+    "write_postings": """
+INSERT INTO posting (transaction_id, position, account_id, amount_micros, currency,
+                     contra_account_id, contra_book)
+SELECT *
+  FROM unnest($1::bigint[], $2::smallint[], $3::bigint[], $4::bigint[], $5::text[],
+              $6::bigint[], $7::text[])""",
+    "write_accounts": """
+UPDATE account
+   SET balance_micros = new.balance_micros,
+       reserved_micros = new.reserved_micros,
+       channels = new.channels,
+       second_at = new.second_at,
+       second_calls = new.second_calls
+  FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::int[], $5::bigint[], $6::int[])
+       AS new (account_id, balance_micros, reserved_micros, channels, second_at, second_calls)
+ WHERE account.account_id = new.account_id""",
+    "write_groups": """
+UPDATE resource_group
+   SET channels = new.channels,
+       second_at = new.second_at,
+       second_calls = new.second_calls
+  FROM unnest($1::bigint[], $2::int[], $3::bigint[], $4::int[])
+       AS new (resource_group_id, channels, second_at, second_calls)
+ WHERE resource_group.resource_group_id = new.resource_group_id""",
+}
