@@ -1,0 +1,159 @@
+"""One private PostgreSQL a run, and in it a fresh migrated database a test."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import shutil
+import tempfile
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol, TypeVar
+
+import pytest
+from hypothesis import settings
+from psycopg2 import sql
+from twisted.internet import reactor as twisted_reactor
+from twisted.internet.defer import ensureDeferred
+from twisted.internet.posixbase import PosixReactorBase
+
+from aaa_server.storage.database import connect
+from aaa_server.storage.embedded import EmbeddedPostgres
+from aaa_server.storage.migrate import migrate
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterator
+
+    from psycopg2.extensions import connection as PsycopgConnection
+    from psycopg2.extensions import cursor as PsycopgCursor
+
+# The machine is shared: how long an example takes says nothing.
+settings.register_profile("sky", deadline=None, print_blob=True)
+settings.load_profile("sky")
+
+RUN_SECONDS_MAX = 30.0
+Result = TypeVar("Result")
+
+# A cluster that lives as long as the run: only a power cut could tell the difference.
+CLUSTER_SETTINGS = {"fsync": "off", "shared_buffers": "64MB", "max_connections": "60"}
+
+
+class Run(Protocol):
+    """Runs the reactor until `awaitable` has its result, and returns or raises it."""
+
+    def __call__(self, awaitable: Awaitable[Result]) -> Result: ...
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[EmbeddedPostgres]:
+    """The run's own PostgreSQL, in a short folder since a socket's path is short."""
+    folder = Path(tempfile.mkdtemp(prefix="sky-", dir="/tmp"))
+    # The server of a test run by root is another user's, who must get there.
+    folder.chmod(0o755)
+    try:
+        with EmbeddedPostgres(folder, settings=CLUSTER_SETTINGS) as embedded:
+            yield embedded
+    finally:
+        shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="session")
+def administrator(cluster: EmbeddedPostgres) -> Iterator[PsycopgCursor]:
+    """A cursor that makes and drops databases."""
+    with contextlib.closing(connect(cluster.url, autocommit=True)) as connection:
+        yield connection.cursor()
+
+
+@pytest.fixture(scope="session")
+def template(cluster: EmbeddedPostgres, administrator: PsycopgCursor) -> str:
+    """The name of the migrated database that every test's is a copy of."""
+    administrator.execute("CREATE DATABASE template_sky")
+    with contextlib.closing(connect(url_of(cluster, "template_sky"))) as connection:
+        migrate(connection)
+    return "template_sky"
+
+
+@pytest.fixture(scope="session")
+def new_database(
+    cluster: EmbeddedPostgres, administrator: PsycopgCursor
+) -> Callable[[str], contextlib.AbstractContextManager[str]]:
+    """The URL of a new copy of the database of that name, until the block ends."""
+    numbers = itertools.count(1)
+
+    @contextlib.contextmanager
+    def copy(template: str) -> Iterator[str]:
+        name = sql.Identifier(f"test_{next(numbers)}")
+        administrator.execute(
+            sql.SQL("CREATE DATABASE {} TEMPLATE {} STRATEGY file_copy").format(
+                name, sql.Identifier(template)
+            )
+        )
+        yield url_of(cluster, name.string)
+        administrator.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(name))
+
+    return copy
+
+
+@pytest.fixture
+def database_url(
+    template: str, new_database: Callable[[str], contextlib.AbstractContextManager[str]]
+) -> Iterator[str]:
+    """A migrated database without rows, for this test alone."""
+    with new_database(template) as url:
+        yield url
+
+
+@pytest.fixture
+def empty_database_url(
+    new_database: Callable[[str], contextlib.AbstractContextManager[str]],
+) -> Iterator[str]:
+    """A database without a schema, for this test alone."""
+    with new_database("template0") as url:
+        yield url
+
+
+@pytest.fixture
+def connection(database_url: str) -> Iterator[PsycopgConnection]:
+    """A blocking connection to this test's database."""
+    with contextlib.closing(connect(database_url)) as opened:
+        yield opened
+
+
+@pytest.fixture(scope="session")
+def reactor() -> Iterator[PosixReactorBase]:
+    """The reactor, started; it turns while `run` waits for something."""
+    started: object = twisted_reactor
+    assert isinstance(started, PosixReactorBase)
+    started.startRunning(installSignalHandlers=False)
+    started.iterate(0)
+    yield started
+    started.stop()
+    started.iterate(0)
+
+
+@pytest.fixture
+def run(reactor: PosixReactorBase) -> Run:
+    """Runs the reactor until an awaitable has its result."""
+
+    def until_done(awaitable: Awaitable[Result]) -> Result:
+        async def wait() -> Result:
+            return await awaitable
+
+        outcome: list[Result] = []
+        failed: list[BaseException] = []
+        ensureDeferred(wait()).addCallbacks(
+            outcome.append, lambda failure: failed.append(failure.value)
+        )
+        deadline = time.monotonic() + RUN_SECONDS_MAX
+        while not outcome and not failed:
+            assert time.monotonic() < deadline, "nothing came of it"
+            reactor.iterate(0.05)
+        if failed:
+            raise failed[0]
+        return outcome[0]
+
+    return until_done
+
+
+def url_of(cluster: EmbeddedPostgres, database: str) -> str:
+    return cluster.url.replace("/sky_aaa?", f"/{database}?")
