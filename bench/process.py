@@ -1,0 +1,153 @@
+"""Child processes that never outlive the bench, and what /proc says they have used."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import pwd
+import signal
+import socket
+import subprocess
+import time
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
+
+PR_SET_PDEATHSIG = 1  # prctl(2)
+STOP_SECONDS_MAX = 20
+TICKS_A_SECOND = os.sysconf("SC_CLK_TCK")
+UNPRIVILEGED_USER = "nobody"
+
+
+class Failed(Exception):
+    """Something that the bench needs is missing or does not work; says what to do."""
+
+
+def unprivileged() -> dict[str, Any]:
+    """Arguments of Popen that drop root's rights; none when there are none to drop."""
+    if os.geteuid() != 0:
+        return {}
+    user = pwd.getpwnam(UNPRIVILEGED_USER)
+    return {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
+
+
+def give_away(path: Path) -> None:
+    """Makes `path` belong to the user of `unprivileged`."""
+    rights = unprivileged()
+    if rights:
+        os.chown(path, rights["user"], rights["group"])
+
+
+class Child:
+    """A server in a session of its own, so that Ctrl-C reaches the bench alone.
+
+    The kernel ends it should the bench be killed. `log` gets all its output.
+    """
+
+    def __init__(
+        self,
+        arguments: Sequence[str | Path],
+        log: Path,
+        *,
+        privileged: bool = True,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
+        self.name = os.path.basename(arguments[0])
+        self.log = log
+        libc = ctypes.CDLL(None)
+        with log.open("ab") as output:
+            self.process = subprocess.Popen(
+                [str(argument) for argument in arguments],
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                env=environment,
+                start_new_session=True,
+                preexec_fn=lambda: libc.prctl(PR_SET_PDEATHSIG, signal.SIGTERM),  # noqa: PLW1509
+                **({} if privileged else unprivileged()),
+            )
+        self.pid = self.process.pid
+
+    def wait_until(self, ready: Callable[[], bool], seconds_max: float) -> None:
+        """Raises `Failed` with the end of the log when it ends or never gets ready."""
+        deadline = time.monotonic() + seconds_max
+        while not ready():
+            if self.process.poll() is not None:
+                raise Failed(f"{self.name} ended with {self.process.returncode}: {self.tail()}")
+            if time.monotonic() > deadline:
+                raise Failed(f"{self.name} was not ready in {seconds_max:g} s: {self.tail()}")
+            time.sleep(0.05)
+
+    def tail(self, lines: int = 15) -> str:
+        """The last lines of its log, and the log's name."""
+        text = self.log.read_text(errors="replace").splitlines()[-lines:]
+        return "\n".join([str(self.log), *text])
+
+    def stop(self) -> None:
+        """Asks it to end, and kills what is left of its session if it does not."""
+        if self.process.poll() is not None:
+            return
+        self.process.terminate()
+        try:
+            self.process.wait(STOP_SECONDS_MAX)
+        except subprocess.TimeoutExpired:
+            os.killpg(self.pid, signal.SIGKILL)
+            self.process.wait()
+
+
+def cpu_seconds(pid: int) -> float:
+    """CPU time of a process, its children that live and its own that it has reaped."""
+    parents: dict[int, int] = {}
+    ticks: dict[int, int] = {}
+    reaped = 0
+    for name in os.listdir("/proc"):
+        if not name.isdecimal():
+            continue
+        try:
+            with open(f"/proc/{name}/stat") as file:
+                # proc(5): the name in brackets may hold blanks; state is the first field after it.
+                fields = file.read().rpartition(")")[2].split()
+        except OSError:  # it ended meanwhile
+            continue
+        number = int(name)
+        parents[number] = int(fields[1])
+        ticks[number] = int(fields[11]) + int(fields[12])
+        if number == pid:
+            reaped = int(fields[13]) + int(fields[14])
+    family = {pid}
+    grown = True
+    while grown:
+        born = {number for number, parent in parents.items() if parent in family} - family
+        family |= born
+        grown = bool(born)
+    return (reaped + sum(ticks.get(number, 0) for number in family)) / TICKS_A_SECOND
+
+
+def busy_seconds() -> float:
+    """CPU time that everything on this machine has used since it started."""
+    with open("/proc/stat") as file:
+        # proc(5): user nice system idle iowait irq softirq steal; guests are in user.
+        user, nice, system, _idle, _iowait, irq, softirq, steal = map(
+            int, file.readline().split()[1:9]
+        )
+    return (user + nice + system + irq + softirq + steal) / TICKS_A_SECOND
+
+
+def resident_bytes(pid: int) -> int:
+    """Memory of one process that is in RAM, what it shares with others included."""
+    with open(f"/proc/{pid}/statm") as file:
+        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def free_ports(count: int, kind: socket.SocketKind = socket.SOCK_DGRAM) -> list[int]:
+    """Loopback ports that nobody uses at this moment, all different."""
+    sockets = [socket.socket(socket.AF_INET, kind) for _ in range(count)]
+    try:
+        for one in sockets:
+            one.bind(("127.0.0.1", 0))
+        return [one.getsockname()[1] for one in sockets]
+    finally:
+        for one in sockets:
+            one.close()
