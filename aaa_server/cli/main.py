@@ -1,0 +1,125 @@
+"""`sky-aaa`: one module per noun, imported only when it is spoken to."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from difflib import get_close_matches
+from pathlib import Path
+from typing import NamedTuple
+
+import click
+
+from aaa_server.cli.context import Session, explain_errors
+from aaa_server.cli.output import FORMATS
+
+
+class Entry(NamedTuple):
+    """Where a command lives, and its line in the help; so that the help imports nothing."""
+
+    module: str
+    attribute: str
+    help: str
+
+
+COMMANDS: dict[str, Entry] = {
+    "account": Entry("account", "account", "Accounts: add, list, show, set, top up, statement."),
+    "audit": Entry("audit", "audit", "Prove balances, reservations and charges from the ledger."),
+    "calls": Entry("calls", "calls", "Calls in progress."),
+    "cdr": Entry("cdr", "cdr", "Call records: list, show, explain a charge."),
+    "client": Entry("client", "client", "RADIUS clients: add, list, show, set, remove."),
+    "completion": Entry("completion", "completion", "Completion for bash, zsh and fish."),
+    "config": Entry("config", "config", "The configuration: show it, check it."),
+    "currency": Entry("currency", "currency", "Exchange rates: enter, list."),
+    "demo-call": Entry("demo_call", "demo_call", "Place a call over RADIUS and show what it did."),
+    "doctor": Entry("doctor", "doctor", "Look for what is wrong and say what to do."),
+    "import-rates": Entry("import_rates", "import_rates", "Import a rate file, all or nothing."),
+    "map": Entry("map", "map_", "Extension and ANI maps: whose call it is."),
+    "migrate": Entry("migrate", "migrate", "Bring the database's schema up to date."),
+    "rate": Entry("rate", "rate", "Rates: add, set, close, look up."),
+    "rate-group": Entry("rate_group", "rate_group", "Price lists and the routes of their calls."),
+    "resource-group": Entry(
+        "resource_group", "resource_group", "Carrier connections, RG_xx: add, list, show, set."
+    ),
+    "route": Entry("simulate_call", "route", "Who would carry this number, in what order."),
+    "serve": Entry("serve", "serve", "Run the server."),
+    "simulate-call": Entry(
+        "simulate_call", "simulate_call", "What a call would do, step by step. Touches nothing."
+    ),
+}
+
+
+class Nouns(click.Group):
+    """The command group whose members are imported when they are used."""
+
+    def list_commands(self, _ctx: click.Context) -> list[str]:
+        return sorted(COMMANDS)
+
+    def get_command(self, _ctx: click.Context, cmd_name: str) -> click.Command | None:
+        entry = COMMANDS.get(cmd_name)
+        if entry is None:
+            return None
+        module = importlib.import_module(f"aaa_server.cli.{entry.module}")
+        command = getattr(module, entry.attribute)
+        assert isinstance(command, click.Command)
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        name = args[0]
+        if name not in COMMANDS and not name.startswith("-"):
+            near = get_close_matches(name, COMMANDS)
+            hint = f"did you mean {' or '.join(near)}?" if near else "`sky-aaa --help` lists them"
+            raise click.UsageError(f"there is no command {name!r}: {hint}")
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, _ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, COMMANDS[name].help) for name in sorted(COMMANDS)])
+
+
+@click.group(
+    cls=Nouns,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+@click.option(
+    "--config",
+    "config_path",
+    type=click.Path(dir_okay=False, path_type=Path),
+    envvar="SKY_AAA_CONFIG",
+    help="The configuration file.  [default: sky-aaa.toml, where there is one]",
+)
+@click.option(
+    "--as",
+    "as_code",
+    default="",
+    metavar="CODE",
+    help="With this account's eyes and rights; audited.",
+)
+@click.option(
+    "-o",
+    "--output",
+    "output",
+    type=click.Choice(FORMATS),
+    default="table",
+    show_default=True,
+    help="How results are printed; also after the command.",
+)
+@click.option("--debug", is_flag=True, help="Say more; show where an error came from.")
+@click.version_option(package_name="sky-aaa", prog_name="sky-aaa")
+@click.pass_context
+def cli(
+    ctx: click.Context, config_path: Path | None, as_code: str, output: str, debug: bool
+) -> None:
+    """AAA and online charging for VoIP.
+
+    Results go to stdout, everything else to stderr. Exit status: 0 done, 1 failed or
+    differences found, 2 wrong usage or bad data.
+    """
+    ctx.obj = Session(config_path=config_path, as_code=as_code, output=output, debug=debug)
+
+
+def main() -> None:
+    """The console script."""
+    sys.exit(explain_errors(cli, debug="--debug" in sys.argv))

@@ -1,0 +1,196 @@
+"""Results on stdout: a table for people, JSON or CSV for programs.
+
+A cell is text, a whole number, a yes or no, an instant, or nothing. Amounts and prices
+are text made by `rating.money` and wrapped in `Amount`, which only makes a table align
+them right; in JSON they are strings, so that no reader turns them into binary fractions.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from aaa_server.rating.money import format_micros, format_nanos, format_percent
+
+if TYPE_CHECKING:
+    from aaa_server.cli.context import Session
+
+FORMATS = ("table", "json", "csv")
+
+Cell = Any  # str, int, bool, None, datetime, Amount; a list or mapping of them in details
+Row = Mapping[str, Cell]
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+class Amount(str):
+    """A decimal number as text."""
+
+    __slots__ = ()
+
+
+def amount(micros: int | None) -> Amount | None:
+    """An amount with all six decimals."""
+    return None if micros is None else Amount(format_micros(micros))
+
+
+def price(nanos: int | None) -> Amount | None:
+    """A price per minute."""
+    return None if nanos is None else Amount(format_nanos(nanos))
+
+
+def percent(ppm: int | None) -> Amount | None:
+    """A percentage without its sign."""
+    return None if ppm is None else Amount(format_percent(ppm))
+
+
+def output_option(command: Command) -> Command:
+    """-o after a command, where people type it; it goes before the one before the command."""
+
+    def keep(ctx: click.Context, _parameter: click.Parameter, value: str | None) -> None:
+        session = ctx.obj
+        if value is not None and session is not None:
+            session.output = value
+
+    return click.option(
+        "-o",
+        "--output",
+        type=click.Choice(FORMATS),
+        callback=keep,
+        expose_value=False,
+        help="How results are printed.",
+    )(command)
+
+
+def show_rows(session: Session, columns: Sequence[str], rows: Iterable[Row]) -> None:
+    """A list of things, one line each, in these columns."""
+    held = [{column: row[column] for column in columns} for row in rows]
+    if session.output == "json":
+        _write(json.dumps([_plain(row) for row in held], indent=2, ensure_ascii=False))
+    elif session.output == "csv":
+        _write_csv(columns, held)
+    elif not held:
+        click.echo("none", err=True)
+    else:
+        _write_table(columns, held)
+
+
+def show_record(session: Session, record: Row) -> None:
+    """One thing, a line for each of its fields. Lists of things within it become tables."""
+    if session.output == "json":
+        _write(json.dumps(_plain(record), indent=2, ensure_ascii=False))
+        return
+    if session.output == "csv":
+        flat = {key: value for key, value in record.items() if not _is_table(value)}
+        _write_csv(tuple(flat), [flat])
+        return
+    width = max((len(key) for key in record), default=0)
+    for key, value in record.items():
+        if not _is_table(value):
+            _write(f"{_title(key).ljust(width)}  {_text(value)}".rstrip())
+    for key, value in record.items():
+        if _is_table(value) and value:
+            _write(f"\n{_title(key)}")
+            _write_table(tuple(value[0]), value)
+
+
+def progress(text: str) -> None:
+    """What is being done, for the person who waits."""
+    click.echo(text, err=True)
+
+
+def _is_table(value: Cell) -> bool:
+    return isinstance(value, list) and all(isinstance(one, Mapping) for one in value)
+
+
+def _write(text: str) -> None:
+    click.echo(text)
+
+
+def _title(column: str) -> str:
+    return column.replace("_", " ")
+
+
+def _plain(value: Cell) -> Any:
+    """The value as JSON has it: instants in ISO 8601, UTC; amounts as strings."""
+    if isinstance(value, datetime):
+        return value.astimezone(UTC).isoformat()
+    if isinstance(value, Mapping):
+        return {key: _plain(one) for key, one in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(one) for one in value]
+    if isinstance(value, (str, int)) or value is None:
+        return value
+    return str(value)
+
+
+def _text(value: Cell) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, datetime):
+        return value.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%SZ")
+    if isinstance(value, (list, tuple)):
+        return ", ".join(_text(one) for one in value)
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key} {_text(one)}" for key, one in value.items())
+    return str(value)
+
+
+def _write_csv(columns: Sequence[str], rows: Sequence[Row]) -> None:
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows([_csv_text(row[column]) for column in columns] for row in rows)
+    click.echo(buffer.getvalue(), nl=False)
+
+
+def _csv_text(value: Cell) -> str:
+    return value.astimezone(UTC).isoformat() if isinstance(value, datetime) else _text(value)
+
+
+def _write_table(columns: Sequence[str], rows: Sequence[Row]) -> None:
+    right = {
+        column
+        for column in columns
+        if all(
+            isinstance(row[column], (Amount, int)) and not isinstance(row[column], bool)
+            for row in rows
+            if row[column] is not None
+        )
+    }
+    if sys.stdout.isatty():
+        _write_rich(columns, rows, right)
+        return
+    texts = [[_text(row[column]) for column in columns] for row in rows]
+    titles = [_title(column) for column in columns]
+    widths = [max(len(line[place]) for line in [titles, *texts]) for place in range(len(columns))]
+    for line in [titles, *texts]:
+        cells = [
+            text.rjust(width) if column in right else text.ljust(width)
+            for column, text, width in zip(columns, line, widths, strict=True)
+        ]
+        _write("  ".join(cells).rstrip())
+
+
+def _write_rich(columns: Sequence[str], rows: Sequence[Row], right: set[str]) -> None:
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    for column in columns:
+        table.add_column(
+            _title(column), justify="right" if column in right else "left", overflow="fold"
+        )
+    for row in rows:
+        table.add_row(*(Text(_text(row[column])) for column in columns))
+    Console().print(table)
