@@ -1,0 +1,327 @@
+"""The UDP ports: datagrams in, replies out. The only RADIUS module with a socket."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.interfaces import IReadDescriptor
+from twisted.logger import Logger
+from zope.interface import implementer
+
+from aaa_server.radius.client import ACCT, AUTH
+from aaa_server.radius.packet import (
+    ACCESS_ACCEPT,
+    ACCESS_REJECT,
+    ACCOUNTING_RESPONSE,
+    PACKET_OCTETS_MAX,
+    STATUS_SERVER,
+    encode_reply,
+)
+from aaa_server.radius.receive import Fresh, Receiver, Resend
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from twisted.internet.interfaces import IDelayedCall, IReactorFDSet, IReactorTime
+    from twisted.python.failure import Failure
+
+    class Reactor(IReactorFDSet, IReactorTime):
+        """What is needed of a reactor."""
+
+
+Answer = Callable[[Fresh], "Deferred[bytes | None]"]
+
+TURN_DATAGRAMS_MAX = 16  # read at a time, so that replies and the database get their turn
+# The kernel's default holds some 90 requests and drops the rest.
+RECEIVE_BUFFER_OCTETS = 4 * 1024 * 1024
+_SO_RCVBUFFORCE = 33  # socket(7); Python has no name for it
+REJECT_DELAY_SECONDS = 1.0
+# Rejects that wait at a time; whoever guesses passwords faster hears nothing at all.
+DELAYED_MAX = 4096
+_COUNTER_MAX = 2**32 - 1
+
+FREERADIUS = 11344 << 8
+STATISTICS_TYPE = FREERADIUS + 127
+_AUTHENTICATION, _ACCOUNTING, _INTERNAL = 1, 2, 0x10
+START_TIME = FREERADIUS + 176
+
+
+class RadiusServer:
+    """Listens on the auth and acct ports of every address.
+
+    `answer_access` and `answer_accounting` give the whole reply, or None for silence: then,
+    and when they fail, a retransmission is answered as if it were new.
+    `reuse_port` lets several processes share the ports.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        reactor: Reactor,
+        receiver: Receiver,
+        *,
+        addresses: Sequence[str],
+        auth_port: int,
+        acct_port: int,
+        answer_access: Answer,
+        answer_accounting: Answer,
+        reuse_port: bool = True,
+    ) -> None:
+        self.receiver = receiver
+        self.ports: list[Port] = []
+        self._reactor = reactor
+        self._addresses = addresses
+        self._listen_on = ((AUTH, auth_port), (ACCT, acct_port))
+        self._answers = {AUTH: answer_access, ACCT: answer_accounting}
+        self._reuse_port = reuse_port
+        self._started_at = 0.0
+        self._delayed: set[IDelayedCall] = set()
+
+    def start(self) -> None:
+        """Open every port; raises `OSError` that names the one that cannot be had."""
+        self._started_at = self._reactor.seconds()
+        try:
+            for address in self._addresses:
+                for role, number in self._listen_on:
+                    port = Port(
+                        self._reactor,
+                        listening_socket(address, number, reuse_port=self._reuse_port),
+                        role,
+                        self.datagram_received,
+                    )
+                    self.ports.append(port)
+        except OSError:
+            self.stop()
+            raise
+        for port in self.ports:
+            self._reactor.addReader(port)
+
+    def stop(self) -> None:
+        """Close the ports. What is still being answered is not sent."""
+        for port in self.ports:
+            port.close()
+        self.ports.clear()
+        for call in self._delayed:
+            call.cancel()
+        self._delayed.clear()
+
+    def datagram_received(self, datagram: bytes, source: tuple[str, int], port: Port) -> None:
+        """Answer at once, later or never."""
+        received = self.receiver.receive(datagram, source, port.role)
+        if type(received) is Fresh:
+            if received.packet.code == STATUS_SERVER:
+                self._reply(self.status(received), received, port)
+                return
+            answer = self._answers[port.role]
+            deferred = maybeDeferred(answer, received)
+            deferred.addCallbacks(
+                self._reply,
+                self._failed,
+                callbackArgs=(received, port),
+                errbackArgs=(received,),
+            )
+        elif type(received) is Resend:
+            port.send(received.reply, source)
+
+    def status(self, fresh: Fresh) -> bytes:
+        """The answer to Status-Server: alive, and the counters asked for (RFC 5997)."""
+        wanted = 0
+        for key, value in fresh.packet.attributes:
+            if key == STATISTICS_TYPE:
+                wanted = int.from_bytes(value, "big")
+        attributes: list[tuple[int, bytes]] = []
+        if wanted & _AUTHENTICATION:
+            attributes += _statistics(self.receiver.counts, AUTH, _AUTH_STATISTICS)
+        if wanted & _ACCOUNTING:
+            attributes += _statistics(self.receiver.counts, ACCT, _ACCT_STATISTICS)
+        if wanted & (_INTERNAL | _AUTHENTICATION | _ACCOUNTING):
+            attributes.append((START_TIME, _counter(int(self._started_at))))
+        return encode_reply(
+            ACCESS_ACCEPT if fresh.role == AUTH else ACCOUNTING_RESPONSE,
+            fresh.packet,
+            fresh.secret,
+            attributes,
+            message_authenticator=True,
+        )
+
+    def _reply(self, reply: bytes | None, fresh: Fresh, port: Port) -> None:
+        if reply is None:
+            self.receiver.forget(fresh)
+        elif fresh.delay_seconds:
+            self._reply_later(reply, fresh, port)
+        else:
+            self._send(reply, fresh, port)
+
+    def _reply_later(self, reply: bytes, fresh: Fresh, port: Port) -> None:
+        if len(self._delayed) >= DELAYED_MAX:
+            self._count(fresh.role, "delayed-too-many")
+            return
+
+        def send() -> None:
+            self._delayed.discard(call)
+            self._send(reply, fresh, port)
+
+        call = self._reactor.callLater(fresh.delay_seconds, send)
+        self._delayed.add(call)
+
+    def _send(self, reply: bytes, fresh: Fresh, port: Port) -> None:
+        port.send(reply, fresh.source)
+        self.receiver.answered(fresh, reply)
+        self._count(fresh.role, _REPLIES.get(reply[0], "responses"))
+
+    def _failed(self, failure: Failure, fresh: Fresh) -> None:
+        self._log.failure(
+            "{client}: no answer to request {identifier} from {host} port {port}",
+            failure,
+            client=fresh.client.name,
+            identifier=fresh.packet.identifier,
+            host=fresh.source[0],
+            port=fresh.source[1],
+        )
+        self._count(fresh.role, "failed")
+        self.receiver.forget(fresh)
+
+    def _count(self, role: str, what: str) -> None:
+        counts = self.receiver.counts
+        counts[role, what] = counts.get((role, what), 0) + 1
+
+
+@implementer(IReadDescriptor)
+class Port:
+    """One bound socket, read by the reactor."""
+
+    def __init__(
+        self,
+        reactor: Reactor,
+        bound: socket.socket,
+        role: str,
+        received: Callable[[bytes, tuple[str, int], Port], None],
+    ) -> None:
+        self.role = role
+        self.address: tuple[str, int] = bound.getsockname()[:2]
+        self._reactor = reactor
+        self._socket = bound
+        self._six = bound.family == socket.AF_INET6
+        self._received = received
+
+    def fileno(self) -> int:
+        return self._socket.fileno()
+
+    def logPrefix(self) -> str:
+        return f"radius {self.role}"
+
+    def doRead(self) -> None:
+        receive = self._socket.recvfrom
+        for _ in range(TURN_DATAGRAMS_MAX):
+            try:
+                datagram, source = receive(PACKET_OCTETS_MAX)
+            except (BlockingIOError, InterruptedError):
+                return
+            except OSError:
+                # An ICMP error of something sent before; the socket is fine.
+                continue
+            if self._six:
+                source = (source[0].partition("%")[0], source[1], source[2], source[3])
+            self._received(datagram, source, self)
+
+    def connectionLost(self, _reason: Failure) -> None:
+        self.close()
+
+    def send(self, reply: bytes, source: tuple[str, int]) -> None:
+        """Send now; what the kernel cannot take is lost, and the client asks again."""
+        with contextlib.suppress(OSError):
+            self._socket.sendto(reply, source)
+
+    def close(self) -> None:
+        """Stop reading and give the port back."""
+        if self._socket.fileno() != -1:
+            self._reactor.removeReader(self)
+            self._socket.close()
+
+
+def listening_socket(address: str, port: int, *, reuse_port: bool) -> socket.socket:
+    """A bound UDP socket; raises `OSError` that says where."""
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    bound = socket.socket(family, socket.SOCK_DGRAM)
+    try:
+        bound.setblocking(False)
+        if family == socket.AF_INET6:
+            bound.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        if reuse_port:
+            bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER_OCTETS)
+        if sys.platform == "linux":
+            with contextlib.suppress(OSError):  # beyond net.core.rmem_max, for those who may
+                bound.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, RECEIVE_BUFFER_OCTETS)
+        bound.bind((address, port))
+    except OSError as problem:
+        bound.close()
+        raise OSError(
+            problem.errno, f"cannot listen on {address} port {port}/udp: {problem.strerror}"
+        ) from problem
+    return bound
+
+
+_REPLIES = {ACCESS_ACCEPT: "accepts", ACCESS_REJECT: "rejects", ACCOUNTING_RESPONSE: "responses"}
+# FreeRADIUS-Total-…, by type, with what is counted under it.
+_AUTH_STATISTICS: dict[int, tuple[str, ...]] = {
+    128: ("requests",),
+    129: ("accepts",),
+    130: ("rejects",),
+    131: ("challenges",),
+    132: ("accepts", "rejects"),
+    133: ("duplicate",),
+    134: ("malformed",),
+    135: ("invalid",),
+    136: ("dropped",),
+    137: ("unknown-code",),
+}
+_ACCT_STATISTICS: dict[int, tuple[str, ...]] = {
+    148: ("requests",),
+    149: ("responses",),
+    150: ("duplicate",),
+    151: ("malformed",),
+    152: ("invalid",),
+    153: ("dropped",),
+    154: ("unknown-code",),
+}
+# FreeRADIUS calls a request invalid when it cannot have come from a client of ours.
+_INVALID = (
+    "unknown-client",
+    "bad-authenticator",
+    "bad-message-authenticator",
+    "no-message-authenticator",
+    "proxy-state",
+)
+_DROPPED = ("wrong-role", "failed", "delayed-too-many")
+
+
+def _statistics(
+    counts: dict[tuple[str, str], int], role: str, wanted: dict[int, tuple[str, ...]]
+) -> list[tuple[int, bytes]]:
+    totals: dict[str, int] = {}
+    for (counted_role, reason), count in counts.items():
+        if counted_role != role:
+            continue
+        totals[reason] = count
+        if reason.startswith("malformed-"):
+            totals["malformed"] = totals.get("malformed", 0) + count
+        elif reason in _INVALID:
+            totals["invalid"] = totals.get("invalid", 0) + count
+        elif reason in _DROPPED:
+            totals["dropped"] = totals.get("dropped", 0) + count
+    return [
+        (FREERADIUS + number, _counter(sum(totals.get(name, 0) for name in names)))
+        for number, names in wanted.items()
+    ]
+
+
+def _counter(count: int) -> bytes:
+    """A 32-bit counter, which starts again at 0 (RFC 4669)."""
+    return (count & _COUNTER_MAX).to_bytes(4, "big")

@@ -1,0 +1,171 @@
+"""What the octets of an attribute say. A value that cannot be read is one that was not given."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache
+from ipaddress import IPv4Address, IPv6Address, ip_address
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+# Longer than any call: the switch's counter has gone wrong.
+DURATION_SECONDS_MAX = 30 * 86_400
+DELAY_SECONDS_MAX = 7 * 86_400  # a NAS that kept a record for longer has lost its clock
+# Before these the NAS had no time yet: clocks start in 1970, 1993 or 2000.
+EVENT_TIMESTAMP_MIN = 978_307_200  # 2001-01-01
+YEAR_MIN = 2001
+
+_MONTHS = {
+    name: number
+    for number, name in enumerate(
+        ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"), 1
+    )
+}
+
+
+def text(value: bytes | None) -> str:
+    """The text, without characters that no log and no database wants; '' for none."""
+    if not value:
+        return ""
+    said = value.decode("utf-8", "replace")
+    return said if said.isprintable() else "".join(filter(str.isprintable, said))
+
+
+def integer(value: bytes | None) -> int | None:
+    """A 32-bit number; None when there is none or it has not four octets."""
+    return int.from_bytes(value, "big") if value is not None and len(value) == 4 else None
+
+
+def digits(said: str | None, *, most: int) -> int | None:
+    """A written number from 0 to `most`; None for anything else."""
+    if not said or not said.isdecimal() or not said.isascii() or len(said) > 18:
+        return None
+    number = int(said)
+    return number if number <= most else None
+
+
+@lru_cache(maxsize=4096)
+def peer(said: str) -> tuple[str, int]:
+    """Address and port in `192.0.2.1`, `192.0.2.1:5060` or `[2001:db8::1]:5060`.
+
+    ('', 0) when it is no address, or the unspecified one; port 0: not said.
+    """
+    host, port = said.strip(), ""
+    if host.startswith("["):
+        host, _, port = host[1:].partition("]")
+        port = port.removeprefix(":")
+    elif host.count(":") == 1:
+        host, _, port = host.partition(":")
+    try:
+        address: IPv4Address | IPv6Address = ip_address(host)
+    except ValueError:
+        return "", 0
+    if isinstance(address, IPv6Address):
+        if address.scope_id is not None:
+            address = IPv6Address(int(address))
+        if address.ipv4_mapped is not None:
+            address = address.ipv4_mapped
+    if address.is_unspecified:
+        return "", 0
+    return str(address), digits(port, most=65_535) or 0
+
+
+def event_at(event_timestamp: bytes | None, delay_time: bytes | None, now: datetime) -> datetime:
+    """When it happened: Event-Timestamp, else arrival − Acct-Delay-Time (RFC 2869 §5.3)."""
+    stamp = integer(event_timestamp)
+    if stamp is not None and stamp >= EVENT_TIMESTAMP_MIN:
+        return datetime.fromtimestamp(stamp, UTC)
+    delay = integer(delay_time)
+    if delay and delay <= DELAY_SECONDS_MAX:
+        return now - timedelta(seconds=delay)
+    return now
+
+
+def milliseconds(said: str | None) -> int | None:
+    """A call's length in written milliseconds; None when it cannot be one."""
+    return digits(said, most=DURATION_SECONDS_MAX * 1000)
+
+
+def session_milliseconds(acct_session_time: bytes | None) -> int | None:
+    """Acct-Session-Time in milliseconds; None when it cannot be a call's length."""
+    seconds = integer(acct_session_time)
+    return None if seconds is None or seconds > DURATION_SECONDS_MAX else seconds * 1000
+
+
+def between_milliseconds(connect: str, disconnect: str) -> int | None:
+    """From `connect` to `disconnect`, both as `clock` reads them; None when that makes no sense."""
+    connect_clock, _, connect_day = connect.partition(" ")
+    disconnect_clock, _, disconnect_day = disconnect.partition(" ")
+    start: datetime | None
+    end: datetime | None
+    if connect_day and connect_day == disconnect_day:
+        # The same day and zone, so only the clocks count.
+        started, ended = _of_day(connect_clock.lstrip("*.")), _of_day(disconnect_clock.lstrip("*."))
+        if started is None or ended is None:
+            return None
+        length = ended - started
+    else:
+        start, end = clock(connect), clock(disconnect)
+        if start is None or end is None or start.year < YEAR_MIN:
+            return None
+        length = (end - start) // timedelta(milliseconds=1)
+    return length if 0 <= length <= DURATION_SECONDS_MAX * 1000 else None
+
+
+def clock(said: str) -> datetime | None:
+    """`09:15:00.250 UTC Fri Jan 02 2026`, also behind `*` or `.`, or an ISO 8601 time.
+
+    Cisco puts `*` before a clock that was never set and `.` before one that has lost its
+    source. The zone's name is a label (EST says three things), so the result is always
+    in UTC: good for differences within one NAS, and wrong by the zone for anything else.
+    """
+    said = said.lstrip("*.")
+    try:
+        if said[4:5] == "-":
+            return datetime.fromisoformat(said).replace(tzinfo=UTC)
+        of_day, _zone, _weekday, month, day, year = said.split()
+        milliseconds = _of_day(of_day)
+        if milliseconds is None:
+            return None
+        midnight = datetime(int(year), _MONTHS[month], int(day), tzinfo=UTC)
+        return midnight + timedelta(milliseconds=milliseconds)
+    except (ValueError, KeyError, OverflowError):
+        return None
+
+
+def _of_day(said: str) -> int | None:
+    """Milliseconds since midnight of `09:15:00.250`."""
+    try:
+        hours, minutes, rest = said.split(":")
+        seconds, _, fraction = rest.partition(".")
+        return (
+            (int(hours) * 60 + int(minutes)) * 60_000
+            + int(seconds) * 1000
+            + int((fraction + "000")[:3])
+        )
+    except ValueError:
+        return None
+
+
+def pairs_of(attributes: list[tuple[int, bytes]], key: int) -> dict[str, str]:
+    """The `name=value` texts in the attributes of that key; the first of a name counts.
+
+    `h323-ivr-out=PHASE:reauth:1` is found under PHASE, as `reauth:1`.
+    """
+    pairs: dict[str, str] = {}
+    for each, value in attributes:
+        if each == key:
+            name, _, said = text(value).partition("=")
+            if name == "h323-ivr-out":
+                name, _, said = said.partition(":")
+            if name not in pairs:
+                pairs[name] = said
+    return pairs
+
+
+def bare(values: Mapping[int, bytes], key: int, prefix: str) -> str:
+    """An h323 text with or without its `name=`; '' for none."""
+    value = values.get(key)
+    return text(value).removeprefix(prefix) if value else ""
