@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ipaddress
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -122,25 +121,9 @@ def add(session: Session, /, name: str, address: str, type_: str, **options: Any
         raise click.UsageError("a client needs a secret: --secret-file FILE or --secret TEXT")
     options["return_codes"] = _return_codes(options["return_codes"])
     given = {key: value for key, value in options.items() if value is not None}
-    values: dict[str, Any] = {
-        "client_id": 0,
-        "name": name,
-        "network": _network(address),
-        "type": type_,
-        "message_authenticator_seen": False,
-        "send_message_authenticator": True,
-        "roles": "auth,acct",
-        "bill_leg": "answer",
-        "slice_seconds": None,
-        "maximum_call_seconds": None,
-        "disconnect_port": None,
-        "created_at": datetime.now(UTC),
-        "second_secret": False,
-        **clients.defaults(type_),
-        **given,
-    }
+    new = clients.new(name, _network(address), type_, **given)
     with session.transaction() as work:
-        clients.add(work.cursor, work.viewer, session.keyring, clients.Client(**values), secret)
+        clients.add(work.cursor, work.viewer, session.keyring, new, secret)
         made = clients.find(work.cursor, work.viewer, name)
         work.note("client add", name, after=dict(_record(made)))
     show_record(session, _record(made))

@@ -100,6 +100,13 @@ def find(cursor: Cursor, viewer: Viewer, code: str) -> Account:
     return found[0]
 
 
+def exist(cursor: Cursor) -> bool:
+    """Whether there is any account."""
+    cursor.execute("SELECT EXISTS (SELECT FROM account)")
+    row = cursor.fetchone()
+    return row is not None and bool(row[0])
+
+
 def list_accounts(cursor: Cursor, viewer: Viewer, wanted: Filter) -> list[Account]:
     """In order of codes, at most `wanted.limit` after `wanted.after`."""
     return _select(cursor, viewer, wanted, code="")

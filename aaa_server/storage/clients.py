@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import psycopg2.errors
@@ -12,7 +13,6 @@ from aaa_server.storage.viewer import Viewer, require_operator
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from datetime import datetime
 
     from psycopg2.extensions import cursor as Cursor
 
@@ -57,6 +57,31 @@ def defaults(type_name: str) -> dict[str, Any]:
         "limit_proxy_state": "yes" if bare else "auto",
         "refuse_with": "accept" if type_name == "freeswitch" else "reject",
     }
+
+
+def new(name: str, network: str, type_name: str, **given: Any) -> Client:
+    """A client that is not in the database yet: what is not `given` follows from its type."""
+    values = {
+        "message_authenticator_seen": False,
+        "send_message_authenticator": True,
+        "roles": "auth,acct",
+        "bill_leg": "answer",
+        "slice_seconds": None,
+        "maximum_call_seconds": None,
+        "return_codes": {},
+        "disconnect_port": None,
+        **defaults(type_name),
+        **given,
+    }
+    return Client(
+        client_id=0,
+        name=name,
+        network=network,
+        type=type_name,
+        created_at=datetime.now(UTC),
+        second_secret=False,
+        **values,
+    )
 
 
 def list_clients(cursor: Cursor, viewer: Viewer) -> list[Client]:

@@ -46,9 +46,7 @@ $$;
 
 -- These run for a viewer too, and touch what a viewer must not.
 ALTER FUNCTION bump_catalogue() SECURITY DEFINER;
-ALTER FUNCTION bump_catalogue() SET search_path FROM CURRENT;
 ALTER FUNCTION account_set_chain() SECURITY DEFINER;
-ALTER FUNCTION account_set_chain() SET search_path FROM CURRENT;
 
 -- Names the viewer's mistake before account_set_chain, which sees all, could tell about
 -- an account of another tree. Triggers of one kind fire in the order of their names.
@@ -78,7 +76,7 @@ CREATE TRIGGER account_below_viewer BEFORE INSERT OR UPDATE OF rate_group_id ON 
 -- A price list has one owner: without this a viewer could make a rate group of its own
 -- over a provider's termination rates, and read them.
 CREATE FUNCTION tariff_is_free(wanted_id bigint) RETURNS boolean
-LANGUAGE sql STABLE SECURITY DEFINER SET search_path FROM CURRENT AS $$
+LANGUAGE sql STABLE SECURITY DEFINER AS $$
     SELECT NOT EXISTS (SELECT FROM resource_group WHERE tariff_id = wanted_id)
        AND NOT EXISTS (SELECT FROM rate_group WHERE tariff_id = wanted_id)
        AND NOT EXISTS (SELECT FROM rate WHERE tariff_id = wanted_id)
@@ -87,7 +85,7 @@ $$;
 -- What a viewer may know of an ended call beyond its plain columns: the frozen prices of
 -- the levels from the caller up to the viewer, and the flags that are not about routes.
 CREATE FUNCTION viewer_cdr(of_call_id bigint, OUT levels jsonb, OUT flags text[])
-LANGUAGE sql STABLE SECURITY DEFINER SET search_path FROM CURRENT AS $$
+LANGUAGE sql STABLE SECURITY DEFINER AS $$
     SELECT (SELECT jsonb_agg(one.level ORDER BY one.position)
               FROM jsonb_array_elements(cdr.levels::jsonb) WITH ORDINALITY AS one (level, position)
              WHERE (one.level ->> 0)::bigint
@@ -98,6 +96,20 @@ LANGUAGE sql STABLE SECURITY DEFINER SET search_path FROM CURRENT AS $$
      WHERE cdr.call_id = of_call_id
        AND account.chain @> ARRAY[viewer_id()]
 $$;
+
+-- A temporary table is found before a real one of the same name, unless the path says
+-- otherwise: a viewer's own "account" must not decide in these.
+DO $$
+DECLARE
+    name text;
+BEGIN
+    FOREACH name IN ARRAY ARRAY['bump_catalogue()', 'account_set_chain()',
+                                'account_keep_viewer_below()', 'tariff_is_free(bigint)',
+                                'viewer_cdr(bigint)']
+    LOOP
+        EXECUTE format('ALTER FUNCTION %s SET search_path = %I, pg_temp', name, current_schema());
+    END LOOP;
+END $$;
 
 ALTER TABLE account ENABLE ROW LEVEL SECURITY;
 ALTER TABLE tariff ENABLE ROW LEVEL SECURITY;
