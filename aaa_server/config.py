@@ -152,7 +152,8 @@ def load_config(path: str | Path | None = None, environ: Mapping[str, str] | Non
     origins: dict[str, str] = {}
     if file is not None:
         for key, value in _read_file(file).items():
-            values[key], origins[key] = _checked(key, value, file.parent, str(file)), str(file)
+            values[key] = _checked(key, value, file.parent, f"{file}: {key}")
+            origins[key] = str(file)
     for key, (text, origin) in _read_environment(environ).items():
         values[key] = _checked(key, _parsed(key, text, origin), Path.cwd(), origin)
         origins[key] = origin
@@ -286,10 +287,9 @@ def _parsed(key: str, text: str, origin: str) -> object:
     return text
 
 
-def _checked(key: str, value: object, folder: Path, origin: str) -> object:
+def _checked(key: str, value: object, folder: Path, where: str) -> object:
     """`value` in its key's type and bounds."""
     specification = _keys()[key]
-    where = f"{origin}: {key}" if origin.endswith(".toml") or "/" in origin else origin
     metadata, default = specification.metadata, specification.default
     shown = MASK if metadata.get("secret") else repr(value)
     if isinstance(default, tuple):
