@@ -8,9 +8,9 @@ import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.interfaces import IReadDescriptor
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from aaa_server.radius.client import ACCT, AUTH
@@ -27,8 +27,8 @@ from aaa_server.radius.receive import Fresh, Receiver, Resend
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from twisted.internet.defer import Deferred
     from twisted.internet.interfaces import IDelayedCall, IReactorFDSet, IReactorTime
-    from twisted.python.failure import Failure
 
     class Reactor(IReactorFDSet, IReactorTime):
         """What is needed of a reactor."""
@@ -40,7 +40,6 @@ TURN_DATAGRAMS_MAX = 16  # read at a time, so that replies and the database get 
 # The kernel's default holds some 90 requests and drops the rest.
 RECEIVE_BUFFER_OCTETS = 4 * 1024 * 1024
 _SO_RCVBUFFORCE = 33  # socket(7); Python has no name for it
-REJECT_DELAY_SECONDS = 1.0
 # Rejects that wait at a time; whoever guesses passwords faster hears nothing at all.
 DELAYED_MAX = 4096
 _COUNTER_MAX = 2**32 - 1
@@ -112,22 +111,33 @@ class RadiusServer:
         self._delayed.clear()
 
     def datagram_received(self, datagram: bytes, source: tuple[str, int], port: Port) -> None:
-        """Answer at once, later or never."""
-        received = self.receiver.receive(datagram, source, port.role)
-        if type(received) is Fresh:
-            if received.packet.code == STATUS_SERVER:
-                self._reply(self.status(received), received, port)
-                return
-            answer = self._answers[port.role]
-            deferred = maybeDeferred(answer, received)
-            deferred.addCallbacks(
-                self._reply,
-                self._failed,
-                callbackArgs=(received, port),
-                errbackArgs=(received,),
+        """Answer at once, later or never. Never raises: the port must go on listening."""
+        try:
+            received = self.receiver.receive(datagram, source, port.role)
+            if type(received) is Fresh:
+                self._answer(received, port)
+            elif type(received) is Resend:
+                port.send(received.reply, source)
+        except Exception:  # noqa: BLE001 - whatever one packet does, the next one is read
+            self._log.failure(
+                "a packet from {host} port {port} could not be handled",
+                Failure(),
+                host=source[0],
+                port=source[1],
             )
-        elif type(received) is Resend:
-            port.send(received.reply, source)
+            self._count(port.role, "failed")
+
+    def _answer(self, fresh: Fresh, port: Port) -> None:
+        if fresh.packet.code == STATUS_SERVER:
+            self._reply(self.status(fresh), fresh, port)
+            return
+        try:
+            answer = self._answers[port.role](fresh)
+        except Exception:
+            self.receiver.forget(fresh)
+            raise
+        answer.addCallback(self._reply, fresh, port)
+        answer.addErrback(self._failed, fresh)
 
     def status(self, fresh: Fresh) -> bytes:
         """The answer to Status-Server: alive, and the counters asked for (RFC 5997)."""
@@ -209,6 +219,7 @@ class Port:
         self._socket = bound
         self._six = bound.family == socket.AF_INET6
         self._received = received
+        self.unsent = 0  # replies that the kernel did not take
 
     def fileno(self) -> int:
         return self._socket.fileno()
@@ -235,8 +246,10 @@ class Port:
 
     def send(self, reply: bytes, source: tuple[str, int]) -> None:
         """Send now; what the kernel cannot take is lost, and the client asks again."""
-        with contextlib.suppress(OSError):
+        try:
             self._socket.sendto(reply, source)
+        except OSError:
+            self.unsent += 1
 
     def close(self) -> None:
         """Stop reading and give the port back."""

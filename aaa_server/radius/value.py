@@ -33,6 +33,17 @@ def text(value: bytes | None) -> str:
     return said if said.isprintable() else "".join(filter(str.isprintable, said))
 
 
+def token(value: bytes | None) -> str:
+    """An identifier, so that different octets are different texts: `0x…` unless printable."""
+    if not value:
+        return ""
+    try:
+        said = value.decode()
+    except UnicodeDecodeError:
+        return f"0x{value.hex()}"
+    return said if said.isprintable() else f"0x{value.hex()}"
+
+
 def integer(value: bytes | None) -> int | None:
     """A 32-bit number; None when there is none or it has not four octets."""
     return int.from_bytes(value, "big") if value is not None and len(value) == 4 else None

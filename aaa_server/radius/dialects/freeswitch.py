@@ -32,6 +32,7 @@ from aaa_server.radius.value import (
     integer,
     milliseconds,
     text,
+    token,
 )
 from aaa_server.rating.prefix import number_of
 
@@ -57,7 +58,7 @@ class Freeswitch(Rfc):
         values, pairs = self.read(fresh.packet)
         said = text(values.get(attribute.CALLED_STATION_ID))
         credential, problem = credential_of(fresh, values, rfc5090_digest)
-        channel = text(values.get(attribute.ACCT_SESSION_ID))
+        channel = token(values.get(attribute.ACCT_SESSION_ID))
         key = channel or "auth:" + fresh.packet.authenticator.hex()
         phase, _, tail = pairs.get("PHASE", "").partition(":")
         number = digits(tail, most=CALL_NUMBER_MAX)
@@ -104,7 +105,7 @@ class Freeswitch(Rfc):
         said = text(values.get(attribute.CALLED_STATION_ID) or values.get(attribute.FREESWITCH_DST))
         return AccountingCall(
             status,
-            text(values.get(attribute.ACCT_SESSION_ID)),
+            token(values.get(attribute.ACCT_SESSION_ID)),
             self.origin(values, pairs, fresh),
             number_of(said) if said else "",
             event_at(

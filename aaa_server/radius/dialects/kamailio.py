@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from aaa_server.radius import attribute
 from aaa_server.radius.dialects.credential import sterman_digest
 from aaa_server.radius.dialects.rfc import Rfc, origin_of
-from aaa_server.radius.value import integer, text
+from aaa_server.radius.value import integer, text, token
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -58,5 +58,5 @@ def sip_session(fresh: Fresh) -> str:
     """Acct-Session-Id, which here is the Call-ID."""
     for key, value in fresh.packet.attributes:
         if key == attribute.ACCT_SESSION_ID:
-            return text(value)
+            return token(value)
     return ""

@@ -31,6 +31,7 @@ from aaa_server.radius.value import (
     peer,
     session_milliseconds,
     text,
+    token,
 )
 from aaa_server.rating.prefix import number_of
 
@@ -92,7 +93,7 @@ class Rfc:
         values, pairs = self.read(fresh.packet)
         said = text(values.get(attribute.CALLED_STATION_ID))
         credential, problem = credential_of(fresh, values, self.digest_of)
-        session = text(values.get(attribute.ACCT_SESSION_ID)) or conf_id(values)
+        session = token(values.get(attribute.ACCT_SESSION_ID)) or conf_id(values)
         sip_call_id = call_id(values, pairs)
         if integer(values.get(attribute.SERVICE_TYPE)) == AUTHORIZE_ONLY:
             service = "reauthorize"
@@ -239,11 +240,11 @@ def accounting_key(values: Mapping[int, bytes], sip_call_id: str) -> str:
     Our Class tells what the call was authorised as. It stands in for Acct-Session-Id, and
     wins over it when the Access-Request had none: then it was authorised as something else.
     """
-    session = text(values.get(attribute.ACCT_SESSION_ID))
-    token = values.get(attribute.CLASS)
+    session = token(values.get(attribute.ACCT_SESSION_ID))
+    ours = values.get(attribute.CLASS)
     conference = conf_id(values)
-    if token is not None and token.startswith(reply.CLASS_PREFIX):
-        key = text(token[len(reply.CLASS_PREFIX) :])
+    if ours is not None and ours.startswith(reply.CLASS_PREFIX):
+        key = token(ours[len(reply.CLASS_PREFIX) :])
         if key and (not session or key.startswith("auth:") or key in (conference, sip_call_id)):
             return key
     return session or conference or sip_call_id
@@ -251,7 +252,7 @@ def accounting_key(values: Mapping[int, bytes], sip_call_id: str) -> str:
 
 def conf_id(values: Mapping[int, bytes]) -> str:
     """What all legs of an H.323 or SIP call share, where the NAS says it."""
-    return bare(values, attribute.H323_CONF_ID, "h323-conf-id=")
+    return token(values.get(attribute.H323_CONF_ID)).removeprefix("h323-conf-id=")
 
 
 def call_id(values: Mapping[int, bytes], pairs: Mapping[str, str]) -> str:
