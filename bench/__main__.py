@@ -95,7 +95,8 @@ def main(
         wrap=tuple(shlex.split(wrap)),
         settings=dict(given(setting) for setting in settings),
     )
-    signal.signal(signal.SIGTERM, ended)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, ended)
     try:
         with locked(directory or default_directory()) as place:
             valid = held(plan, place) if hold else measured(plan, place, json_file)
@@ -172,7 +173,7 @@ def locked(directory: Path) -> Iterator[Path]:
 
 
 def ended(_signal: int, _frame: FrameType | None) -> None:
-    """SIGTERM stops what was started, as Ctrl-C does."""
+    """Ctrl-C and SIGTERM stop what was started, last first."""
     raise KeyboardInterrupt
 
 

@@ -69,20 +69,30 @@ class Cluster:
             row = cursor.fetchone()
         return int(row[0]) if row else 0
 
+    def named(self, prefix: str) -> list[str]:
+        """The databases whose names begin so."""
+        with self.connect("postgres") as connection, connection.cursor() as cursor:
+            cursor.execute(
+                "SELECT datname FROM pg_database WHERE starts_with(datname, %s)", (prefix,)
+            )
+            return [name for (name,) in cursor.fetchall()]
+
     def has(self, database: str) -> bool:
         """A database of that name exists."""
-        with self.connect("postgres") as connection, connection.cursor() as cursor:
-            cursor.execute("SELECT 1 FROM pg_database WHERE datname = %s", (database,))
-            return cursor.fetchone() is not None
+        return database in self.named(database)
+
+    def drop(self, database: str) -> None:
+        """Whoever is connected to it is disconnected; nothing happens when it is not there."""
+        self.run("DROP DATABASE IF EXISTS {} WITH (FORCE)", database)
 
     def create(self, database: str) -> None:
         """An empty database, whatever was there before."""
-        self.run("DROP DATABASE IF EXISTS {} WITH (FORCE)", database)
+        self.drop(database)
         self.run("CREATE DATABASE {}", database)
 
     def copy(self, source: str, database: str) -> None:
         """A fresh copy of a database that nobody is connected to."""
-        self.run("DROP DATABASE IF EXISTS {} WITH (FORCE)", database)
+        self.drop(database)
         self.run("CREATE DATABASE {} TEMPLATE {} STRATEGY file_copy", database, source)
 
     def rename(self, database: str, name: str) -> None:

@@ -12,6 +12,7 @@ import urllib.request
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from aaa_server.storage.migrate import migrate
 from aaa_server.storage.secrets import Keyring
 from bench import dataset
 from bench.process import Child, Failed, cpu_seconds, free_ports, resident_bytes
@@ -191,25 +192,20 @@ def key_file(directory: Path) -> Path:
 def filled(cluster: Cluster, directory: Path, shape: Shape) -> str:
     """The name of a database with the data set; made when it is not there yet."""
     keyring = Keyring.open(key_file(directory))
-    name = f"data_{shape.name}_{fingerprint(key_file(directory))}"
+    prefix = f"data_{shape.name}_"
+    name = prefix + fingerprint(key_file(directory))
     if cluster.has(name):
         return name
+    for old in cluster.named(prefix):
+        cluster.drop(old)
     unfinished = f"unfinished_{shape.name}"
     cluster.create(unfinished)
-    file = write_configuration(
-        directory / "migrate.toml",
-        url=cluster.url(unfinished),
-        key_file=key_file(directory),
-        ports=(1812, 1813, 9812),
-    )
-    done = command(file, "migrate")
-    if done.returncode:
-        raise Failed(f"sky-aaa migrate: {(done.stderr or done.stdout).strip()}")
 
     def seal(plain: bytes, table: str, row_id: int, column: str) -> bytes:
         return keyring.seal(plain, table=table, row_id=row_id, column=column)
 
     with cluster.connect(unfinished) as connection:
+        migrate(connection)
         dataset.fill(connection, shape, seal)
     cluster.rename(unfinished, name)
     return name

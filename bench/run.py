@@ -223,8 +223,11 @@ class Bench:
                     say(described(one, number))
         for server, _ in pairs:
             stage.memory_bytes[server.name] = server.memory_bytes()
-            stage.faults += proved(server, closed[server.name])
+            found = proved(server, closed[server.name])
+            stage.faults += found
             server.stop()
+            if not found:  # else it stays for whoever looks into it
+                server.cluster.drop(server.database)
         return stage
 
     def measure(
