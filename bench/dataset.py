@@ -245,9 +245,7 @@ def write_accounts(cursor: Cursor, everybody: Iterable[Party], seal: Seal) -> No
     def line(party: Party) -> str:
         sealed = "\\N"
         if party.password:
-            sealed = (
-                "\\\\x" + seal(party.password, "account", party.account_id, "password_sealed").hex()
-            )
+            sealed = "\\\\x" + seal(party.password, "account", party.account_id, "password").hex()
         group = party.list_id if party.kind == "customer" else "\\N"
         return (
             f"{party.account_id}\t{party.code}\t{party.kind}\t{party.parent_id or chr(92) + 'N'}\t"
@@ -357,6 +355,6 @@ def write_client(cursor: Cursor, seal: Seal) -> None:
         "INSERT INTO client (client_id, name, network, type, secret_sealed,"
         " require_message_authenticator, limit_proxy_state, refuse_with)"
         " VALUES (%s, 'radload', '127.0.0.1/32', 'cisco', %s, 'yes', 'auto', 'reject')",
-        (CLIENT_ID, seal(SECRET, "client", CLIENT_ID, "secret_sealed")),
+        (CLIENT_ID, seal(SECRET, "client", CLIENT_ID, "secret")),
     )
     cursor.execute("SELECT setval('client_client_id_seq', %s)", (CLIENT_ID,))

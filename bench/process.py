@@ -9,7 +9,7 @@ import signal
 import socket
 import subprocess
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -97,32 +97,44 @@ class Child:
             self.process.wait()
 
 
-def cpu_seconds(pid: int) -> float:
-    """CPU time of a process, its children that live and its own that it has reaped."""
-    parents: dict[int, int] = {}
-    ticks: dict[int, int] = {}
-    reaped = 0
-    for name in os.listdir("/proc"):
-        if not name.isdecimal():
-            continue
+class Usage(NamedTuple):
+    """What /proc/PID/stat says of one process, in clock ticks and pages."""
+
+    parent: int
+    ticks: int
+    reaped_ticks: int  # of children that have ended
+    resident_pages: int
+
+
+def family(pid: int) -> list[Usage]:
+    """The process and all below it that live."""
+    everybody: dict[int, Usage] = {}
+    for name in filter(str.isdecimal, os.listdir("/proc")):
         try:
             with open(f"/proc/{name}/stat") as file:
                 # proc(5): the name in brackets may hold blanks; state is the first field after it.
-                fields = file.read().rpartition(")")[2].split()
+                state = file.read().rpartition(")")[2].split()
         except OSError:  # it ended meanwhile
             continue
-        number = int(name)
-        parents[number] = int(fields[1])
-        ticks[number] = int(fields[11]) + int(fields[12])
-        if number == pid:
-            reaped = int(fields[13]) + int(fields[14])
-    family = {pid}
-    grown = True
+        numbers = [int(state[place]) for place in (1, 11, 12, 13, 14, 21)]
+        parent, user, system, reaped_user, reaped_system, resident = numbers
+        everybody[int(name)] = Usage(parent, user + system, reaped_user + reaped_system, resident)
+    members, grown = {pid}, True
     while grown:
-        born = {number for number, parent in parents.items() if parent in family} - family
-        family |= born
+        born = {one for one, usage in everybody.items() if usage.parent in members} - members
+        members |= born
         grown = bool(born)
-    return (reaped + sum(ticks.get(number, 0) for number in family)) / TICKS_A_SECOND
+    return [everybody[one] for one in sorted(members) if one in everybody]
+
+
+def cpu_seconds(pid: int) -> float:
+    """CPU time of a process and all below it, what has ended there included."""
+    return sum(usage.ticks + usage.reaped_ticks for usage in family(pid)) / TICKS_A_SECOND
+
+
+def resident_bytes(pid: int) -> int:
+    """Memory of a process and all below it that is in RAM; shared pages count in each."""
+    return sum(usage.resident_pages for usage in family(pid)) * os.sysconf("SC_PAGE_SIZE")
 
 
 def busy_seconds() -> float:
@@ -133,12 +145,6 @@ def busy_seconds() -> float:
             int, file.readline().split()[1:9]
         )
     return (user + nice + system + irq + softirq + steal) / TICKS_A_SECOND
-
-
-def resident_bytes(pid: int) -> int:
-    """Memory of one process that is in RAM, what it shares with others included."""
-    with open(f"/proc/{pid}/statm") as file:
-        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
 def free_ports(count: int, kind: socket.SocketKind = socket.SOCK_DGRAM) -> list[int]:
