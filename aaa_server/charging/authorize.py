@@ -75,10 +75,11 @@ def plan_call(request: Authorize, ledger: Ledger) -> Plan | Refused:
     if isinstance(found, Refused):
         return found
     chain = ledger.chain_of(found.account_id)
+    refused = standing(chain, request.at)
+    if refused is not None:
+        return refused
     caller = chain[0].profile
-    refused = standing(chain, request.at) or check(
-        request.credential, caller, trusted=request.trusted
-    )
+    refused = check(request.credential, caller, trusted=request.trusted)
     if refused is not None:
         return refused
     called = request.called
@@ -105,7 +106,7 @@ def plan_call(request: Authorize, ledger: Ledger) -> Plan | Refused:
 
 def standing(chain: list[Account], at: datetime) -> Refused | None:
     """Whether the caller and all its resellers may do business at `at`."""
-    if chain[0].profile.kind not in ("customer", "reseller"):
+    if not chain or chain[0].profile.kind not in ("customer", "reseller"):
         return Refused(Refusal.INVALID_ACCOUNT, "this account does not make calls")
     for account in chain:
         profile = account.profile
@@ -336,10 +337,13 @@ def authenticate(request: Authenticate, ledger: Ledger) -> Known | Refused:
     if isinstance(found, Refused):
         return found
     chain = ledger.chain_of(found.account_id)
+    refused = standing(chain, request.at)
+    if refused is not None:
+        return refused
     profile = chain[0].profile
-    refused = standing(chain, request.at) or check(
-        request.credential, profile, trusted=request.trusted
-    )
+    if request.credential is None and not request.trusted:
+        return Refused(Refusal.INVALID_PASSWORD, "a password or PIN is needed")
+    refused = check(request.credential, profile, trusted=request.trusted)
     if refused is not None:
         return refused
     available = chain[0].available_micros

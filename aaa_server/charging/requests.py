@@ -62,7 +62,7 @@ class Authorize(NamedTuple):
     at: datetime
     origin: Origin
     called: str
-    credential: Credential | None = None
+    credential: Pap | Chap | None = None
     trusted: bool = True
     wanted_route: str = ""  # "RG_21": only this outbound resource group
     slice_seconds: int = 0
@@ -91,7 +91,7 @@ class Authenticate(NamedTuple):
 
     at: datetime
     origin: Origin
-    credential: Credential | None
+    credential: Pap | Chap | None
     trusted: bool = False
 
 

@@ -324,24 +324,29 @@ def _answered(call: Call, route: str, ledger: Ledger) -> Offer | None:
             if call.offers:
                 call.flags.append(ROUTE_NOT_OFFERED)
             return told
-    if not call.offers and call.account_id is not None:
-        call.offers = _routes_of_unauthorized(call, ledger)
-    if not call.offers:
-        if NO_ROUTE_COST not in call.flags:
-            call.flags.append(NO_ROUTE_COST)
-        return None
-    if ROUTE_ASSUMED not in call.flags:
-        call.flags.append(ROUTE_ASSUMED)
-    return call.offers[0]
+    return _assumed(call, route, ledger)
 
 
-def _routes_of_unauthorized(call: Call, ledger: Ledger) -> tuple[Offer, ...]:
+def _assumed(call: Call, route: str, ledger: Ledger) -> Offer | None:
+    """The route that would have been tried first, flagged; None where there is none at all.
+
+    Without routes of ours (the switch routes by itself) there is no cost to miss.
+    """
     assert call.account_id is not None
     topmost = ledger.chain_of(call.account_id)[-1].profile
     group = ledger.catalogue.rate_groups.get(topmost.rate_group_id or 0)
-    if group is None or not group.routes:
-        return ()
-    return offers_for(group, Wish(call.called, call.authorized_at, call.session_key), ledger)[:1]
+    if not call.offers and group is not None and group.routes:
+        wish = Wish(call.called, call.authorized_at, call.session_key)
+        call.offers = offers_for(group, wish, ledger)[:1]
+    if call.offers:
+        flag = ROUTE_ASSUMED
+    elif route or (group is not None and group.routes):
+        flag = NO_ROUTE_COST
+    else:
+        return None
+    if flag not in call.flags:
+        call.flags.append(flag)
+    return call.offers[0] if call.offers else None
 
 
 def _settled(call: Call, ledger: Ledger) -> Settled | Noted:

@@ -1,0 +1,89 @@
+"""RADIUS Accounting-Request <-> start, update, stop, reboot (RFC 2866).
+
+What cannot be recorded is not acknowledged: the response goes out after COMMIT.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from twisted.internet.defer import Deferred, succeed
+
+from aaa_server.auth import silence
+from aaa_server.charging.requests import Reboot, Start, Stop, Update
+from aaa_server.radius.dialect import DIALECTS
+from aaa_server.radius.packet import ACCOUNTING_RESPONSE, encode_reply
+from aaa_server.rating.money import div_ceil
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from datetime import datetime
+
+    from aaa_server.charging.requests import ChargingAnswer, ChargingRequest
+    from aaa_server.online_charging import OnlineCharging
+    from aaa_server.radius.call import AccountingCall
+    from aaa_server.radius.client import Client
+    from aaa_server.radius.receive import Fresh
+
+
+class Accounting:
+    """Answers Accounting-Requests."""
+
+    def __init__(self, charging: OnlineCharging, *, now: Callable[[], datetime]) -> None:
+        self._charging = charging
+        self._now = now
+
+    def answer(self, fresh: Fresh) -> Deferred[bytes | None]:
+        """The response's octets once all is on record; None: silence."""
+        call = DIALECTS[fresh.client.type].account(fresh, self._now())
+        request = charging_request(call, fresh.client)
+        if request is None:
+            return succeed(response(fresh))
+        answer: Deferred[ChargingAnswer] = self._charging.ask(request)
+        return answer.addCallbacks(lambda _: response(fresh), silence)
+
+
+def charging_request(call: AccountingCall, client: Client) -> ChargingRequest | None:
+    """What is to be recorded; None: nothing, the packet is only acknowledged."""
+    nas_address = call.nas_address or None
+    if call.status in ("on", "off"):
+        return Reboot(
+            client.client_id, call.event_at, nas_address if client.covers_network else None
+        )
+    if call.skip or not call.session_key:
+        return None
+    key = (client.client_id, call.session_key, call.event_at)
+    about = (call.origin, call.called, call.unauthorized)
+    if call.status == "start":
+        return Start(*key, *about, nas_address, call.sip_call_id)
+    if call.status == "interim":
+        seconds = div_ceil(call.duration_ms or 0, 1000)
+        return Update(*key, seconds, *about, nas_address, call.sip_call_id)
+    if call.status == "stop":
+        return Stop(
+            *key,
+            call.duration_ms,
+            *about,
+            route=call.route,
+            cause=call.cause,
+            nas_address=nas_address,
+            sip_call_id=call.sip_call_id,
+        )
+    if call.status == "failed":  # the call was never answered
+        return Stop(
+            *key,
+            0,
+            *about,
+            route=call.route,
+            cause=call.cause or "failed",
+            nas_address=nas_address,
+            sip_call_id=call.sip_call_id,
+        )
+    return None
+
+
+def response(fresh: Fresh) -> bytes:
+    """An Accounting-Response with nothing but the echo of Proxy-State."""
+    return encode_reply(
+        ACCOUNTING_RESPONSE, fresh.packet, fresh.secret, (), message_authenticator=False
+    )

@@ -1,0 +1,153 @@
+"""RADIUS Access-Request <-> the charging core (RFC 2865): authorise, authenticate, more time.
+
+The dialect reads the packet and writes the reply; this module turns what was read into a
+charging request and the answer into a packet. Nothing is answered that is not committed.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from twisted.internet.defer import Deferred, succeed
+from twisted.logger import Logger
+
+from aaa_server.charging.requests import (
+    Authenticate,
+    Authorize,
+    Digest,
+    Reauthorize,
+    Refusal,
+    Refused,
+    Stop,
+)
+from aaa_server.group_commit import Overloaded
+from aaa_server.radius.dialect import DIALECTS
+from aaa_server.radius.packet import ACCESS_REJECT, encode_reply
+from aaa_server.storage.database import DatabaseUnavailable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from datetime import datetime
+
+    from twisted.python.failure import Failure
+
+    from aaa_server.charging.requests import ChargingAnswer, ChargingRequest
+    from aaa_server.online_charging import OnlineCharging
+    from aaa_server.radius.call import AccessCall
+    from aaa_server.radius.client import Client
+    from aaa_server.radius.receive import Fresh
+
+log = Logger()
+
+# RADIUS delays the answer to a wrong guess; a caller who waits for his call is not delayed.
+REJECT_DELAY_SECONDS = 1.0
+
+_NO_DIGEST = Refused(Refusal.INVALID_PASSWORD, "Digest authentication is not supported yet")
+
+
+class Limits(NamedTuple):
+    """[charging] values that hold where a client's row says nothing."""
+
+    slice_seconds: int = 0
+    maximum_call_seconds: int = 7200
+
+
+class Authorization:
+    """Answers Access-Requests. `refusals` counts them by reason."""
+
+    def __init__(
+        self, charging: OnlineCharging, *, now: Callable[[], datetime], limits: Limits
+    ) -> None:
+        self.refusals: dict[str, int] = {}
+        self._charging = charging
+        self._now = now
+        self._limits = limits
+
+    def answer(self, fresh: Fresh) -> Deferred[bytes | None]:
+        """The reply's octets once it is committed; None: silence."""
+        call = DIALECTS[fresh.client.type].access(fresh)
+        request = charging_request(call, fresh.client, self._now(), self._limits)
+        if isinstance(request, Refused):
+            return succeed(self._reply(fresh, call, request))
+        answer: Deferred[ChargingAnswer] = self._charging.ask(request)
+        return answer.addCallbacks(lambda decided: self._reply(fresh, call, decided), silence)
+
+    def _reply(self, fresh: Fresh, call: AccessCall, answer: ChargingAnswer) -> bytes:
+        client = fresh.client
+        code, attributes = DIALECTS[client.type].access_reply(answer, call, client)
+        if isinstance(answer, Refused):
+            reason = answer.reason.value
+            self.refusals[reason] = self.refusals.get(reason, 0) + 1
+            if code == ACCESS_REJECT and call.service == "authenticate":
+                fresh.delay_seconds = REJECT_DELAY_SECONDS
+        return encode_reply(
+            code,
+            fresh.packet,
+            fresh.secret,
+            attributes,
+            message_authenticator=client.send_message_authenticator,
+        )
+
+
+def charging_request(
+    call: AccessCall, client: Client, at: datetime, limits: Limits
+) -> ChargingRequest | Refused:
+    """What an Access-Request asks of the charging core, or why it is refused at once."""
+    if call.problem:
+        return Refused(Refusal.INVALID_ARGUMENT, call.problem)
+    if isinstance(call.credential, Digest):
+        return _NO_DIGEST
+    if call.service == "call":
+        return Authorize(
+            client.client_id,
+            call.session_key,
+            at,
+            call.origin,
+            call.called,
+            call.credential,
+            call.trusted,
+            call.wanted_route,
+            _slice_seconds(client, limits),
+            client.maximum_call_seconds or limits.maximum_call_seconds,
+            call.nas_address or None,
+            call.sip_call_id,
+        )
+    if call.service == "reauthorize":
+        return Reauthorize(
+            client.client_id,
+            call.session_key,
+            at,
+            call.elapsed_seconds or 0,
+            call.step,
+            _slice_seconds(client, limits),
+            client.maximum_call_seconds or limits.maximum_call_seconds,
+        )
+    if call.service == "end":
+        return Stop(
+            client.client_id,
+            call.session_key,
+            at,
+            call.duration_ms or 0,
+            call.origin,
+            call.called,
+            unauthorized=False,
+            route=call.route,
+            cause=call.cause,
+            ended_by="end",
+        )
+    assert call.service == "authenticate", call.service
+    return Authenticate(at, call.origin, call.credential, call.trusted)
+
+
+def _slice_seconds(client: Client, limits: Limits) -> int:
+    return limits.slice_seconds if client.slice_seconds is None else client.slice_seconds
+
+
+def silence(failure: Failure) -> None:
+    """No answer: the peer asks again, and by then it can be recorded (RFC 2866 §4.1).
+
+    A lost database and an overload have been counted and logged where they happened; any
+    other failure is ours, and is logged with its traceback.
+    """
+    if failure.check(DatabaseUnavailable, Overloaded) is None:
+        log.failure("A request could not be decided, and is not answered", failure)

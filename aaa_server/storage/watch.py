@@ -1,0 +1,96 @@
+"""What a server looks for in the database every second, away from the charging connection.
+
+Calls that have fallen silent, and RADIUS clients that were added or changed.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from typing import TYPE_CHECKING, Any
+
+from aaa_server.radius.client import Client
+from aaa_server.radius.packet import Secret
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from datetime import datetime
+
+    from aaa_server.storage.database import Connection
+    from aaa_server.storage.secrets import Keyring
+
+# Silent calls closed in one round; the rest follows in the next.
+SILENT_MAX = 500
+
+
+async def silent_calls(connection: Connection, at: datetime) -> list[tuple[int, str]]:
+    """Client row and session key of calls whose time was over at `at`; at most `SILENT_MAX`."""
+    rows = await connection.execute(
+        """
+        SELECT client_id,
+               session_key
+          FROM call
+         WHERE expires_at <= %s
+         LIMIT %s
+        """,
+        (at, SILENT_MAX),
+    )
+    return [(client_id, session_key) for client_id, session_key in rows]
+
+
+async def client_revision(connection: Connection) -> int:
+    """A number that changes with every change of a RADIUS client."""
+    [(revision,)] = await connection.execute("SELECT revision FROM client_list")
+    return int(revision)
+
+
+async def clients(connection: Connection, keyring: Keyring) -> list[Client]:
+    """All RADIUS clients, their secrets opened.
+
+    Raises `ValueError` naming the client whose secret the key file does not open.
+    """
+    rows = await connection.execute(
+        """
+        SELECT client_id,
+               name,
+               network::text,
+               secret_sealed,
+               second_secret_sealed,
+               type,
+               require_message_authenticator,
+               message_authenticator_seen,
+               limit_proxy_state,
+               send_message_authenticator,
+               refuse_with,
+               roles,
+               bill_leg,
+               slice_seconds,
+               maximum_call_seconds,
+               return_codes,
+               disconnect_port
+          FROM client
+        """
+    )
+    return [_client(row, keyring) for row in rows]
+
+
+def _client(row: tuple[Any, ...], keyring: Keyring) -> Client:
+    client_id, name, network, sealed, second_sealed, *rest = row
+    secrets = []
+    for column, octets in (("secret", sealed), ("second_secret", second_sealed)):
+        if octets is not None:
+            plain = keyring.unseal(bytes(octets), table="client", row_id=client_id, column=column)
+            secrets.append(Secret(plain))
+    roles = frozenset(role.strip() for role in rest[6].split(","))
+    return Client(
+        *(client_id, name, ipaddress.ip_network(network), tuple(secrets), *rest[:6]),
+        roles,
+        *rest[7:],
+    )
+
+
+async def note_signing(connection: Connection, client_ids: Iterable[int]) -> None:
+    """Remember that these clients sign their requests: from now on they must."""
+    await connection.execute(
+        "UPDATE client SET message_authenticator_seen = true WHERE client_id = ANY (%s)",
+        (list(client_ids),),
+    )
