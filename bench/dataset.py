@@ -16,6 +16,7 @@ from zlib import crc32
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
+    from pathlib import Path
 
     from psycopg2.extensions import connection as Connection
     from psycopg2.extensions import cursor as Cursor
@@ -129,6 +130,14 @@ def prefixes(count: int) -> list[str]:
             country, below = divmod(place, 10**digits)
             deck.append(f"{COUNTRIES[country]}{below:0{digits}}")
     return deck
+
+
+def rate_sheet(path: Path, count: int) -> None:
+    """A carrier's new prices for the first `count` prefixes, as `import-rates` reads them."""
+    with path.open("w") as file:
+        file.write("prefix,destination,per_minute,initial_seconds,increment_seconds\n")
+        for number, prefix in enumerate(prefixes(count)):
+            file.write(f"{prefix},Destination {prefix},0.{1000 + number % 9000:04},1,1\n")
 
 
 def dialled(shape: Shape) -> list[str]:

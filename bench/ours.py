@@ -115,6 +115,14 @@ class Ours:
         ]
         return summed(pages, BATCHES), summed(pages, BATCHED)
 
+    def command(self, *arguments: str) -> Child:
+        """`sky-aaa` on this server's database, running; to be stopped by the caller."""
+        return Child(
+            [sky_aaa(), "--config", self.file, *arguments],
+            self.directory / f"{arguments[0]}.log",
+            environment=environment({}),
+        )
+
     def memory_bytes(self) -> int:
         return resident_bytes(self.child.pid)
 

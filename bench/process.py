@@ -80,6 +80,11 @@ class Child:
                 raise Failed(f"{self.name} was not ready in {seconds_max:g} s: {self.tail()}")
             time.sleep(0.05)
 
+    def ended_at(self) -> float:
+        """Waits for its end; the monotonic time of it."""
+        self.process.wait()
+        return time.monotonic()
+
     def tail(self, lines: int = 15) -> str:
         """The last lines of its log, and the log's name."""
         text = self.log.read_text(errors="replace").splitlines()[-lines:]

@@ -94,6 +94,8 @@ def show(console: Console, stage: Stage) -> None:
     console.print(table)
     for name, octets in stage.memory_bytes.items():
         console.print(f"{name}: {octets / 1e6:.0f} MB in RAM at the end")
+    for note in stage.notes:
+        console.print(note, highlight=False)
     for one in disturbed(stage):
         console.print(one, style="yellow", highlight=False)
     for fault in every_fault(stage):
@@ -129,7 +131,7 @@ def markdown(stages: Sequence[Stage], surroundings: dict[str, str], command: str
         lines.append("")
         memory = ", ".join(f"{name} {n / 1e6:.0f} MB" for name, n in stage.memory_bytes.items())
         lines += [f"Memory at the end: {memory}.", ""]
-        lines += disturbed(stage)
+        lines += [*stage.notes, *disturbed(stage)]
         lines += [f"NOT VALID: {fault}" for fault in every_fault(stage)]
     return "\n".join(lines).rstrip() + "\n"
 
@@ -145,6 +147,7 @@ def write_json(
             {
                 "title": stage.title,
                 "faults": every_fault(stage),
+                "notes": stage.notes,
                 "memory_bytes": stage.memory_bytes,
                 "medians": [dataclasses.asdict(one) for one in stage.medians()],
                 "runs": [dataclasses.asdict(one) for one in stage.measured],

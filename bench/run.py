@@ -7,10 +7,12 @@ import platform
 import statistics
 import subprocess
 import sys
+import time
 from collections import Counter
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from threading import Thread
 from typing import TYPE_CHECKING, NamedTuple
 
 from bench import dataset, freeradius
@@ -29,6 +31,8 @@ if TYPE_CHECKING:
 HERE = Path(__file__).parent
 IN_PROGRESS = 100_000
 IN_PROGRESS_SECONDS_MAX = 120
+IMPORTED = 300_000
+IMPORT_SECONDS = 60
 
 
 Server = Ours | FreeRadius
@@ -77,6 +81,7 @@ class Stage:
     title: str
     measured: list[Measured] = field(default_factory=list)
     faults: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
     memory_bytes: dict[str, int] = field(default_factory=dict)
 
     def medians(self) -> list[Measured]:
@@ -128,6 +133,8 @@ class Bench:
         yield self.side_by_side()
         if self.plan.variants and "ours" in self.plan.sides:
             yield self.compared()
+            yield self.importing()
+            yield self.importing()
 
     def cluster(self, name: str) -> Cluster:
         """The running cluster of that name."""
@@ -207,6 +214,31 @@ class Bench:
             pairs.append((server, generator))
         return self.stage("variants", pairs, (FLOWS["call"], FLOWS["auth"]))
 
+    def importing(self) -> Stage:
+        """A big rate sheet is imported while whole calls come in an open loop."""
+        stage = Stage("import while serving")
+        server = self.ours(self.plan.shape, f"{IMPORTED} rates imported", "importing")
+        generator = self.generator(self.plan.shape)
+        sheet = self.directory / "rates.csv"
+        dataset.rate_sheet(sheet, IMPORTED)
+        flow = next((one for one in self.plan.flows if one.rate), FLOWS["open"])
+        began = time.monotonic()
+        child = server.command("import-rates", str(sheet), "--resource-group", "RG_22")
+        self.stack.callback(child.stop)
+        ended: list[float] = []
+        waiting = Thread(target=lambda: ended.append(child.ended_at()), daemon=True)
+        waiting.start()
+        one = generator.run(server, flow, seconds=IMPORT_SECONDS, outstanding=0)
+        say(described(one, 0))
+        stage.measured.append(one)
+        waiting.join(IMPORT_SECONDS)
+        if ended and child.process.returncode == 0:
+            stage.notes.append(f"{IMPORTED} rates were imported in {ended[0] - began:.1f} s")
+        else:
+            stage.faults.append(f"import-rates did not end well: {child.tail()}")
+        self.prove(stage, server, one.calls_done)
+        return stage
+
     def stage(
         self, title: str, pairs: Sequence[tuple[Server, Generator]], flows: Sequence[Flow]
     ) -> Stage:
@@ -222,13 +254,21 @@ class Bench:
                     stage.measured.append(one)
                     say(described(one, number))
         for server, _ in pairs:
-            stage.memory_bytes[server.name] = server.memory_bytes()
-            found = proved(server, closed[server.name])
-            stage.faults += found
-            server.stop()
-            if not found:  # else it stays for whoever looks into it
-                server.cluster.drop(server.database)
+            self.prove(stage, server, closed[server.name])
         return stage
+
+    def prove(self, stage: Stage, server: Server, closed: int) -> None:
+        """Every acknowledged Stop is stored and the books balance; then the server stops."""
+        say(f"{server.name}: proving what it has stored")
+        stage.memory_bytes[server.name] = server.memory_bytes()
+        found = list(server.check())
+        stored = server.stored()
+        if stored < closed:
+            found.append(f"{closed} calls were acknowledged, {stored} are stored")
+        stage.faults += [f"{server.name}: {fault}" for fault in found]
+        server.stop()
+        if not found:  # else it stays for whoever looks into it
+            server.cluster.drop(server.database)
 
     def measure(
         self, server: Server, generator: Generator, flow: Flow, number: int, closed: Counter[str]
@@ -252,16 +292,6 @@ class Bench:
 def leaves_calls_open(flow: Flow) -> bool:
     """Such flows are measured last: the others would find their calls in the way."""
     return "stop" not in flow.steps
-
-
-def proved(server: Server, closed: int) -> list[str]:
-    """Why the figures of `server` are worth nothing: every acknowledged Stop must be stored."""
-    say(f"{server.name}: proving what it has stored")
-    found = [f"{server.name}: {fault}" for fault in server.check()]
-    stored = server.stored()
-    if stored < closed:
-        found.append(f"{server.name}: {closed} calls were acknowledged, {stored} are stored")
-    return found
 
 
 def described(one: Measured, number: int) -> str:
