@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 
 from twisted.internet.interfaces import IReadDescriptor
 from twisted.logger import Logger
-from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from aaa_server.radius.client import ACCT, AUTH
@@ -29,6 +28,7 @@ if TYPE_CHECKING:
 
     from twisted.internet.defer import Deferred
     from twisted.internet.interfaces import IDelayedCall, IReactorFDSet, IReactorTime
+    from twisted.python.failure import Failure
 
     class Reactor(IReactorFDSet, IReactorTime):
         """What is needed of a reactor."""
@@ -121,7 +121,6 @@ class RadiusServer:
         except Exception:  # noqa: BLE001 - whatever one packet does, the next one is read
             self._log.failure(
                 "a packet from {host} port {port} could not be handled",
-                Failure(),
                 host=source[0],
                 port=source[1],
             )
