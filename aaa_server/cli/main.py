@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import click
+from click.shell_completion import CompletionItem
 
 from aaa_server.cli.context import Session, explain_errors
 from aaa_server.cli.output import FORMATS
@@ -63,6 +64,15 @@ class Nouns(click.Group):
         command = getattr(module, entry.attribute)
         assert isinstance(command, click.Command)
         return command
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        # click's own would import every module for its line of help.
+        found = [
+            CompletionItem(name, help=entry.help)
+            for name, entry in sorted(COMMANDS.items())
+            if name.startswith(incomplete)
+        ]
+        return [*found, *click.Command.shell_complete(self, ctx, incomplete)]
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -123,3 +133,7 @@ def cli(
 def main() -> None:
     """The console script."""
     sys.exit(explain_errors(cli, debug="--debug" in sys.argv))
+
+
+if __name__ == "__main__":
+    main()

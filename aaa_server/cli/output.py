@@ -20,6 +20,8 @@ import click
 from aaa_server.rating.money import format_micros, format_nanos, format_percent
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from aaa_server.cli.context import Session
 
 FORMATS = ("table", "json", "csv")
@@ -157,18 +159,12 @@ def _csv_text(value: Cell) -> str:
 
 
 def _write_table(columns: Sequence[str], rows: Sequence[Row]) -> None:
-    right = {
-        column
-        for column in columns
-        if all(
-            isinstance(row[column], (Amount, int)) and not isinstance(row[column], bool)
-            for row in rows
-            if row[column] is not None
-        )
-    }
     if sys.stdout.isatty():
-        _write_rich(columns, rows, right)
+        from rich.console import Console
+
+        Console().print(rich_table(columns, rows))
         return
+    right = _right_columns(columns, rows)
     texts = [[_text(row[column]) for column in columns] for row in rows]
     titles = [_title(column) for column in columns]
     widths = [max(len(line[place]) for line in [titles, *texts]) for place in range(len(columns))]
@@ -180,12 +176,26 @@ def _write_table(columns: Sequence[str], rows: Sequence[Row]) -> None:
         _write("  ".join(cells).rstrip())
 
 
-def _write_rich(columns: Sequence[str], rows: Sequence[Row], right: set[str]) -> None:
+def _right_columns(columns: Sequence[str], rows: Sequence[Row]) -> set[str]:
+    """The columns of numbers."""
+    return {
+        column
+        for column in columns
+        if all(
+            isinstance(row[column], (Amount, int)) and not isinstance(row[column], bool)
+            for row in rows
+            if row[column] is not None
+        )
+    }
+
+
+def rich_table(columns: Sequence[str], rows: Sequence[Row]) -> Table:
+    """The rows as a terminal shows them."""
     from rich.box import SIMPLE_HEAD
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
+    right = _right_columns(columns, rows)
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
     for column in columns:
         table.add_column(
@@ -193,4 +203,4 @@ def _write_rich(columns: Sequence[str], rows: Sequence[Row], right: set[str]) ->
         )
     for row in rows:
         table.add_row(*(Text(_text(row[column])) for column in columns))
-    Console().print(table)
+    return table

@@ -1,0 +1,351 @@
+"""`sky-aaa cdr`: what calls were, and why they cost what they cost."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from aaa_server.charging.call import Level, Offer, Price, read_levels, read_offers
+from aaa_server.charging.requests import Refusal
+from aaa_server.cli.context import BadData, Session, Work, pass_session
+from aaa_server.cli.output import (
+    Amount,
+    amount,
+    output_option,
+    percent,
+    price,
+    show_record,
+    show_rows,
+)
+from aaa_server.cli.values import WHEN
+from aaa_server.rating.money import EXCHANGE_SCALE, NANOS, PPM, format_exchange
+from aaa_server.rating.prefix import number_of
+from aaa_server.storage import accounts, cdrs
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from aaa_server.cli.output import Row
+    from aaa_server.storage.cdrs import Cdr, Charge
+    from aaa_server.storage.viewer import Viewer
+
+FOUND_BY = {
+    "argument": "the account code that the switch gave",
+    "extension": "the extension map",
+    "ani": "the ANI map: the caller's number",
+    "resource-group": "the inbound resource group that the call arrived over",
+}
+ENDED_BY = {
+    "stop": "the switch's Stop",
+    "end": "the script's end of the call; its channel went on",
+    "expiry": "silence: no Stop came within the grace after its granted time",
+    "reboot": "the switch's restart (Accounting-On or -Off)",
+    "operator": "the operator",
+}
+REFUSED = {
+    Refusal.INVALID_ACCOUNT: "no account was found, or the one that was named does not exist",
+    Refusal.INVALID_PASSWORD: "the password or PIN was wrong",
+    Refusal.IN_USE: "a limit of channels or of calls per second was reached",
+    Refusal.NO_CREDIT: "prepaid, and nothing was available",
+    Refusal.EXPIRED: "the account had expired",
+    Refusal.CREDIT_LIMIT: "postpaid, and the credit limit was reached",
+    Refusal.SUSPENDED: "the account, or one above it, was suspended or closed",
+    Refusal.NO_ROUTE: "no resource group could carry the call",
+    Refusal.BLOCKED: "the number is blocked in a price list",
+    Refusal.RETRIES: "too many wrong attempts",
+    Refusal.INVALID_ARGUMENT: "the request did not make sense",
+    Refusal.NOT_ENOUGH: "something was available, but not enough for one second of this call",
+    Refusal.NO_RATE: "a price list has no row for the number",
+}
+FLAGS = {
+    "no-authorization": "only accounting told of it: it was rated when it ended",
+    "unrated": "it could not be rated: no account, or no price for the number",
+    "longer-than-granted": "it lasted longer than was granted, and was charged as reported",
+    "longer-than-elapsed": "the reported talk time is longer than the time since authorisation",
+    "refused-but-talked": "it was refused, and the switch reports talk time: nothing was charged",
+    "silent": "no Stop came: it was closed at its last known second",
+    "nothing-known": "no Stop came, and no second of talk was known",
+    "late-stop": "its Stop came after it was closed: the difference was posted",
+    "route-assumed": "the switch did not say which route answered: the first one was taken",
+    "route-not-offered": "it went out over a route that it was not offered",
+    "no-route-cost": "no route was known: the provider's cost is missing",
+}
+EXACT_DECIMALS = 12
+
+
+@click.group()
+def cdr() -> None:
+    """Call records: one a call, with a charge for each level."""
+
+
+@cdr.command("list")
+@click.option("--account", "code", metavar="CODE", help="Its calls, and of all below it.")
+@click.option("--from", "begin", type=WHEN, help="Ended at or after this.")
+@click.option("--to", "end", type=WHEN, help="Ended before this.")
+@click.option("--number", default="", help="Caller or called number, or how it begins.")
+@click.option("--refused/--charged", "refused", default=None, help="Only refused, or none of them.")
+@click.option("--before", type=int, metavar="CALL", help="Go on below this call.")
+@click.option("--limit", type=click.IntRange(1, 100_000), default=100, show_default=True)
+@output_option
+@pass_session
+def list_(
+    session: Session,
+    code: str | None,
+    begin: datetime | None,
+    end: datetime | None,
+    number: str,
+    refused: bool | None,
+    before: int | None,
+    limit: int,
+) -> None:
+    """The latest calls first. Cost: what the one who looks pays for the call."""
+    digits = number_of(number)
+    if number and not digits:
+        raise BadData(f"{number!r} is no number")
+    with session.transaction() as work:
+        account_id = None
+        if code is not None:
+            account_id = accounts.find(work.cursor, work.viewer, code).account_id
+        wanted = cdrs.Filter(account_id, begin, end, digits, refused, before, limit)
+        found = cdrs.list_cdrs(work.cursor, work.viewer, wanted)
+        operator = work.viewer.is_operator
+    columns = ["call", "ended_at", "account", "from", "to", "seconds", "charge", "currency"]
+    columns += ["cost", "cost_currency"]
+    columns += ["route", "cause", "refused"] if operator else ["cause", "refused"]
+    show_rows(session, columns, [_row(one) for one in found])
+    if len(found) == limit:
+        click.echo(f"{limit} shown: go on with --before {found[-1].call_id}", err=True)
+
+
+def _row(one: Cdr) -> Row:
+    return {
+        "call": one.call_id,
+        "ended_at": one.ended_at,
+        "account": one.account_code,
+        "from": one.ani,
+        "to": one.called,
+        "seconds": one.seconds,
+        "charge": amount(one.amount_micros),
+        "currency": one.currency,
+        "cost": amount(one.cost_micros),
+        "cost_currency": one.cost_currency,
+        "route": one.route,
+        "cause": one.cause,
+        "refused": one.refusal,
+    }
+
+
+@cdr.command()
+@click.argument("call", metavar="ID")
+@output_option
+@pass_session
+def show(session: Session, call: str) -> None:
+    """One call: by its number, its session or its SIP Call-ID."""
+    with session.transaction() as work:
+        record = call_record(work, cdrs.find(work.cursor, work.viewer, call))
+    show_record(session, record)
+
+
+def call_record(work: Work, one: Cdr) -> Row:
+    """All about an ended call that the viewer may know, with what each party pays."""
+    flags = cdrs.details(work.cursor, work.viewer, one.call_id).flags
+    charges = cdrs.charges(work.cursor, work.viewer, one.call_id)
+    record: dict[str, Any] = {
+        "call": one.call_id,
+        "account": one.account_code,
+        "found_by": one.found_by,
+        "from": one.ani,
+        "to": one.called,
+        "authorized_at": one.authorized_at,
+        "started_at": one.started_at,
+        "ended_at": one.ended_at,
+        "ended_by": one.ended_by,
+        "granted_seconds": one.granted_seconds,
+        "duration_ms": one.duration_ms,
+        "seconds": one.seconds,
+        "cause": one.cause,
+        "refused": one.refusal,
+        "flags": list(flags),
+        "resource_group_in": one.resource_group_in,
+        "session": one.session_key,
+        "sip_call_id": one.sip_call_id,
+    }
+    if work.viewer.is_operator:
+        record |= {"route": one.route, "client": one.client, "nas_address": one.nas_address}
+    record["charges"] = [_charge_row(charge, work.viewer) for charge in charges]
+    return record
+
+
+def _charge_row(charge: Charge, viewer: Viewer) -> Row:
+    row = {
+        "level": "provider" if charge.level < 0 else charge.level,
+        "account": charge.account_code,
+        "amount": amount(charge.amount_micros),
+        "currency": charge.currency,
+        "billed_seconds": charge.billed_seconds,
+        "prefix": charge.prefix,
+        "destination": charge.destination,
+        "rate_group": charge.rate_group,
+    }
+    if not viewer.is_operator:
+        del row["level"]
+    return row
+
+
+# ------------------------------------------------------------------ explain
+
+
+@cdr.command()
+@click.argument("call", metavar="ID")
+@output_option
+@pass_session
+def explain(session: Session, call: str) -> None:
+    """Why call ID cost what it cost, or why it was refused: every step of every level."""
+    with session.transaction() as work:
+        one = cdrs.find(work.cursor, work.viewer, call)
+        steps = _steps(work, one)
+    if session.output == "table":
+        for step in steps:
+            click.echo(f"{step['about']}: {step['what']}" if step["about"] else step["what"])
+        return
+    show_rows(session, ("about", "what"), steps)
+
+
+def _steps(work: Work, one: Cdr) -> list[dict[str, str]]:
+    details = cdrs.details(work.cursor, work.viewer, one.call_id)
+    charges = {
+        charge.level: charge for charge in cdrs.charges(work.cursor, work.viewer, one.call_id)
+    }
+    steps = [_step("call", f"{one.call_id}, {one.ani or 'no caller'} to {one.called or 'nowhere'}")]
+    if one.account_code is None:
+        steps.append(_step("account", "none: no rule found whose call it is"))
+    else:
+        rule = FOUND_BY.get(one.found_by or "", one.found_by or "no rule")
+        steps.append(_step("account", f"{one.account_code}, found by {rule}"))
+    if one.refusal is not None:
+        meaning = {reason.value: text for reason, text in REFUSED.items()}.get(one.refusal, "")
+        steps.append(_step("refused", f"{one.refusal}: {meaning}"))
+    steps.append(_step("authorized", f"at {one.authorized_at.isoformat()}: prices of this instant"))
+    if one.granted_seconds:
+        steps.append(_step("granted", f"{one.granted_seconds} s in total"))
+    steps += _ending(one)
+    steps += [_step("flag", f"{flag}: {FLAGS.get(flag, '')}") for flag in details.flags]
+    levels = read_levels(details.levels)
+    codes = accounts.codes(work.cursor, [level.account_id for level in levels])
+    for number, level in enumerate(levels):
+        code = codes.get(level.account_id, f"account {level.account_id}")
+        steps += _level(f"level {number} {code}", level, one.seconds, charges.get(number))
+    if work.viewer.is_operator:
+        steps += _provider(one, read_offers(details.routes), charges.get(-1))
+    if not levels and one.refusal is None:
+        steps.append(_step("charges", "none: the call has no prices"))
+    return steps
+
+
+def _step(about: str, what: str) -> dict[str, str]:
+    return {"about": about, "what": what}
+
+
+def _ending(one: Cdr) -> list[dict[str, str]]:
+    cause = f", cause {one.cause}" if one.cause else ""
+    ended = f"at {one.ended_at.isoformat()} by {ENDED_BY.get(one.ended_by, one.ended_by)}{cause}"
+    talk = f"{one.duration_ms} ms reported, a begun second counts: {-(-one.duration_ms // 1000)} s"
+    if one.seconds != -(-one.duration_ms // 1000):
+        talk += f"; charged as {one.seconds} s"
+    return [_step("ended", ended), _step("talk", talk)]
+
+
+def _level(about: str, level: Level, seconds: int, charge: Charge | None) -> list[dict[str, str]]:
+    destination = f" ({charge.destination})" if charge is not None and charge.destination else ""
+    of_group = (
+        f" of rate group {charge.rate_group}" if charge is not None and charge.rate_group else ""
+    )
+    row = f"prefix {level.price.prefix}{destination}, row {level.price.rate_id}{of_group}"
+    return [_step(about, row), *_pricing(about, level.price, seconds, charge)]
+
+
+def _pricing(
+    about: str, price_: Price, seconds: int, charge: Charge | None
+) -> list[dict[str, str]]:
+    """The arithmetic of one price, in the order in which it is done."""
+    terms = price_.terms
+    texts = [f"{price(terms.per_minute_nanos)} {price_.currency} a minute"]
+    if terms.markup_ppm:
+        texts.append(f"markup {percent(terms.markup_ppm)} %")
+    if terms.connect_fee_micros:
+        texts.append(f"connect fee {amount(terms.connect_fee_micros)}")
+    if terms.minimum_charge_micros:
+        texts.append(f"minimum {amount(terms.minimum_charge_micros)}")
+    if terms.included_seconds:
+        texts.append(f"{terms.included_seconds} s included")
+    texts.append(f"first block {terms.initial_seconds} s, then {terms.increment_seconds} s")
+    steps = [_step(about, ", ".join(texts))]
+    if not seconds:
+        return [*steps, _step(about, "0 s cost nothing, not even a connect fee")]
+    billed = terms.billed_seconds(seconds)
+    chargeable = max(0, seconds - terms.included_seconds)
+    included = f" less {terms.included_seconds} s included" if terms.included_seconds else ""
+    steps.append(
+        _step(about, f"{seconds} s{included} = {chargeable} s: billed {billed} s of whole blocks")
+    )
+    steps.append(
+        _step(about, f"{billed} s cost {_exact(price_, billed)} {price_.currency} exactly")
+    )
+    if terms.exchange_e10 != EXCHANGE_SCALE:
+        steps.append(
+            _step(about, f"exchanged at {format_exchange(terms.exchange_e10)}, as of authorisation")
+        )
+    if charge is not None:
+        steps.append(
+            _step(
+                about,
+                f"rounded once, half up: {amount(charge.amount_micros)} {charge.currency}",
+            )
+        )
+    return steps
+
+
+def _exact(price_: Price, billed: int) -> Amount:
+    """The price before exchange and rounding: connect fee, markup and minimum charge included."""
+    terms = price_.terms
+    scale = 10**EXACT_DECIMALS
+    unit = NANOS * PPM * 60
+    exact = terms.per_minute_nanos * (PPM + terms.markup_ppm) * billed * scale
+    fee = terms.connect_fee_micros * unit * (scale // PPM)
+    minimum = terms.minimum_charge_micros * unit * (scale // PPM)
+    whole, rest = divmod(max(minimum, fee + exact), unit)
+    digits = f"{whole:0{EXACT_DECIMALS + 1}d}"
+    text = f"{digits[:-EXACT_DECIMALS]}.{digits[-EXACT_DECIMALS:]}"
+    if rest:
+        return Amount(text + "…")
+    cents = text.rstrip("0")
+    return Amount(cents + "00"[: max(0, 2 - len(cents.partition(".")[2]))])
+
+
+def _provider(one: Cdr, offers: tuple[Offer, ...], charge: Charge | None) -> list[dict[str, str]]:
+    steps = [
+        _step(
+            "route",
+            f"offered {place}: {offer.name} ({offer.dial}), "
+            f"{price(offer.price.terms.per_minute_nanos)} {offer.price.currency} a minute",
+        )
+        for place, offer in enumerate(offers, start=1)
+    ]
+    if charge is None:
+        if one.refusal is None:
+            steps.append(
+                _step("route", "no provider's cost: the call did not talk, or had no route")
+            )
+        return steps
+    steps.append(_step("route", f"{one.route or 'unknown'} answered"))
+    about = f"provider {charge.account_code}"
+    used = [offer for offer in offers if offer.name == one.route]
+    steps.append(
+        _step(about, f"prefix {charge.prefix} ({charge.destination}), row {charge.rate_id}")
+    )
+    if used:
+        steps += _pricing(about, used[0].price, one.seconds, charge)
+    else:
+        steps.append(_step(about, f"gets {amount(charge.amount_micros)} {charge.currency}"))
+    return steps
