@@ -154,16 +154,20 @@ def load_demo(cursor: Cursor, keyring: Keyring) -> bool:
 
 
 def describe() -> str:
-    """Who is in the demo, and how a first call is placed: for whoever has just started it."""
-    lines = ["", "demo accounts (code, password):"]
-    lines += [
-        f"  {demo.code:<12} {demo.password or '-':<16} {demo.name}"
-        for demo in ACCOUNTS
-        if demo.kind != "provider"
-    ]
-    lines += ["", "RADIUS clients, secret testing123:"]
-    lines += [f"  {client.address:<12} {client.type}" for client in CLIENTS]
-    lines += ["", "a first call:", "  .venv/bin/sky-aaa demo-call", ""]
+    """What the demo holds and how a first call is placed, for the terminal."""
+    lines = ["", "Demo accounts (operator: admin)"]
+    for demo in ACCOUNTS:
+        billing = f"postpaid, limit {demo.limit}" if demo.limit else f"prepaid {demo.credit or 0}"
+        if demo.kind == "provider":
+            billing = "-"
+        secret = f"password {demo.password}" if demo.password else ""
+        secret = f"PIN {demo.pin}" if demo.pin else secret
+        below = "" if demo.parent == "admin" else f" of {demo.parent}"
+        kind = f"{demo.kind}{below}"
+        lines.append(f"  {demo.code:<11} {kind:<19} {billing:<21} {secret}".rstrip())
+    lines.append(f"RADIUS clients, all with the secret {SECRET.decode()}")
+    lines += [f"  {client.address:<11} {client.type}" for client in CLIENTS]
+    lines += ["", "Place a first call:  .venv/bin/sky-aaa demo-call", ""]
     return "\n".join(lines)
 
 
@@ -298,21 +302,3 @@ def _add_resource_groups(
         resource_groups.Endpoint("192.0.2.11/32", 5060),
     ]
     resource_groups.set_endpoints(cursor, admin, group_id, "RG_11", endpoints)
-
-
-def describe() -> str:
-    """What the demo holds and how a first call is placed, for the terminal."""
-    lines = ["", "Demo accounts (operator: admin)"]
-    for demo in ACCOUNTS:
-        billing = f"postpaid, limit {demo.limit}" if demo.limit else f"prepaid {demo.credit or 0}"
-        if demo.kind == "provider":
-            billing = "-"
-        secret = f"password {demo.password}" if demo.password else ""
-        secret = f"PIN {demo.pin}" if demo.pin else secret
-        below = "" if demo.parent == "admin" else f" of {demo.parent}"
-        kind = f"{demo.kind}{below}"
-        lines.append(f"  {demo.code:<11} {kind:<19} {billing:<21} {secret}".rstrip())
-    lines.append(f"RADIUS clients, all with the secret {SECRET.decode()}")
-    lines += [f"  {client.address:<11} {client.type}" for client in CLIENTS]
-    lines += ["", "Place a first call:  .venv/bin/sky-aaa demo-call", ""]
-    return "\n".join(lines)
