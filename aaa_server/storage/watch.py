@@ -82,9 +82,8 @@ def _client(row: tuple[Any, ...], keyring: Keyring) -> Client:
             secrets.append(Secret(plain))
     roles = frozenset(role.strip() for role in rest[6].split(","))
     return Client(
-        *(client_id, name, ipaddress.ip_network(network), tuple(secrets), *rest[:6]),
-        roles,
-        *rest[7:],
+        *(client_id, name, ipaddress.ip_network(network), tuple(secrets)),
+        *(*rest[:6], roles, *rest[7:]),
     )
 
 

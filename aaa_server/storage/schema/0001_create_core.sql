@@ -138,6 +138,8 @@ CREATE TRIGGER account_is_revised
         maximum_call_seconds, status, expires_at, language, time_zone, password_sealed,
         pin_sealed
     ON account FOR EACH ROW EXECUTE FUNCTION account_revise();
+CREATE TRIGGER account_admin_bumps AFTER INSERT ON account
+    FOR EACH ROW WHEN (NEW.kind = 'admin') EXECUTE FUNCTION bump_catalogue();
 -- A provider's status decides whether its resource groups are offered.
 CREATE TRIGGER account_status_bumps AFTER UPDATE OF status ON account
     FOR EACH ROW WHEN (NEW.kind = 'provider') EXECUTE FUNCTION bump_catalogue();

@@ -1,0 +1,78 @@
+"""`sky-aaa serve`: run the server in the foreground until Ctrl-C."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from aaa_server.cli.context import Failure, Session, pass_session
+from aaa_server.config import SERVICES
+
+if TYPE_CHECKING:
+    from twisted.python.failure import Failure as TwistedFailure
+
+    from aaa_server.service import SkyAaa
+
+
+@click.command()
+@click.argument("services", nargs=-1, type=click.Choice(SERVICES))
+@click.option("--processes", type=click.IntRange(1, 256), help="How many share the ports.")
+@click.option("--demo", is_flag=True, help="Load the demo data into a database without accounts.")
+@click.option("--sibling", is_flag=True, hidden=True, help="A further process of a server.")
+@pass_session
+def serve(
+    session: Session, services: tuple[str, ...], processes: int | None, demo: bool, sibling: bool
+) -> None:
+    """Run the server: RADIUS ports, metrics, and the database when it is the embedded one."""
+    session.operator_only("serve")
+    from twisted.internet import reactor as started
+
+    from aaa_server.log import start_logging
+    from aaa_server.service import SkyAaa
+
+    config = session.config
+    if services:
+        config = dataclasses.replace(config, services=services)
+    if processes is not None:
+        config = dataclasses.replace(
+            config, radius=dataclasses.replace(config.radius, processes=processes)
+        )
+    start_logging(config.log.format, sys.stderr, debug=session.debug)
+    reactor: Any = started
+    options = [] if session.config_path is None else ["--config", str(session.config_path)]
+    sky = SkyAaa(config, reactor=reactor, demo=demo, stand_alone=not sibling, options=options)
+    problem: list[str] = []
+
+    def cannot(failure: TwistedFailure) -> None:
+        problem.append(failure.getErrorMessage())
+        if session.debug:
+            click.echo(failure.getTraceback(), err=True)
+        reactor.stop()
+
+    if not sibling:
+        sky.ready.addCallback(_say, demo=demo)
+    sky.ready.addErrback(cannot)
+    reactor.callWhenRunning(sky.startService)
+    reactor.addSystemEventTrigger("before", "shutdown", sky.stopService)
+    reactor.run()
+    if problem:
+        raise Failure(f"the server cannot start: {problem[0]}")
+
+
+def _say(sky: SkyAaa, *, demo: bool) -> None:
+    """What listens where, and for a demo who may do what with it."""
+    assert sky.radius is not None
+    assert sky.metrics is not None
+    for port in sky.radius.server.ports:
+        host, number = port.address
+        click.echo(f"RADIUS {port.role} on {host} port {number}/udp")
+    click.echo(f"metrics and health on http port {sky.metrics.port}")
+    if demo:
+        from aaa_server.demo import describe
+
+        click.echo(describe())
+    click.echo("ready; Ctrl-C stops the server")
+    sys.stdout.flush()
