@@ -28,7 +28,7 @@ SCHEMA = ROOT / "aaa_server" / "storage" / "schema"
 READY_SECONDS_MAX = 60  # a million rates are read first
 COMMAND_SECONDS_MAX = 900
 # Counters of /metrics, each summed over its labels.
-BATCHES, BATCHED = "sky_aaa_batches_total", "sky_aaa_batch_requests_total"
+BATCHES, BATCHED = "sky_aaa_batches_total", "sky_aaa_requests_total"
 
 CONFIGURATION = """\
 [database]
