@@ -11,6 +11,7 @@ from aaa_server.charging.requests import Refusal
 from aaa_server.cli.context import BadData, Session, Work, pass_session
 from aaa_server.cli.output import (
     Amount,
+    Things,
     amount,
     output_option,
     percent,
@@ -173,7 +174,7 @@ def call_record(work: Work, one: Cdr) -> Row:
     }
     if work.viewer.is_operator:
         record |= {"route": one.route, "client": one.client, "nas_address": one.nas_address}
-    record["charges"] = [_charge_row(charge, work.viewer) for charge in charges]
+    record["charges"] = Things(_charge_row(charge, work.viewer) for charge in charges)
     return record
 
 
@@ -206,8 +207,12 @@ def explain(session: Session, call: str) -> None:
         one = cdrs.find(work.cursor, work.viewer, call)
         steps = _steps(work, one)
     if session.output == "table":
+        width = max(len(step["about"]) for step in steps)
+        before = ""
         for step in steps:
-            click.echo(f"{step['about']}: {step['what']}" if step["about"] else step["what"])
+            about = step["about"] if step["about"] != before else ""
+            click.echo(f"{about.ljust(width)}  {step['what']}")
+            before = step["about"]
         return
     show_rows(session, ("about", "what"), steps)
 
@@ -238,6 +243,7 @@ def _steps(work: Work, one: Cdr) -> list[dict[str, str]]:
         steps += _level(f"level {number} {code}", level, one.seconds, charges.get(number))
     if work.viewer.is_operator:
         steps += _provider(one, read_offers(details.routes), charges.get(-1))
+    steps += _margins(charges, work.viewer)
     if not levels and one.refusal is None:
         steps.append(_step("charges", "none: the call has no prices"))
     return steps
@@ -284,11 +290,11 @@ def _pricing(
     if not seconds:
         return [*steps, _step(about, "0 s cost nothing, not even a connect fee")]
     billed = terms.billed_seconds(seconds)
-    chargeable = max(0, seconds - terms.included_seconds)
-    included = f" less {terms.included_seconds} s included" if terms.included_seconds else ""
-    steps.append(
-        _step(about, f"{seconds} s{included} = {chargeable} s: billed {billed} s of whole blocks")
-    )
+    talked = f"{seconds} s"
+    if terms.included_seconds:
+        left = max(0, seconds - terms.included_seconds)
+        talked += f" less {terms.included_seconds} s included = {left} s"
+    steps.append(_step(about, f"{talked}: billed as {billed} s, whole blocks"))
     steps.append(
         _step(about, f"{billed} s cost {_exact(price_, billed)} {price_.currency} exactly")
     )
@@ -349,3 +355,22 @@ def _provider(one: Cdr, offers: tuple[Offer, ...], charge: Charge | None) -> lis
     else:
         steps.append(_step(about, f"gets {amount(charge.amount_micros)} {charge.currency}"))
     return steps
+
+
+def _margins(charges: dict[int, Charge], viewer: Viewer) -> list[dict[str, str]]:
+    """What each seller keeps: what the level below it pays, less what it pays itself.
+
+    Left out where the two are in different currencies.
+    """
+    levels = [charges[number] for number in sorted(charges) if number >= 0]
+    sellers = [(charge.account_code, charge) for charge in levels[1:]]
+    if -1 in charges:
+        sellers.append((viewer.code, charges[-1]))
+    return [
+        _step(
+            "margin",
+            f"{seller} {amount(sold.amount_micros - bought.amount_micros)} {bought.currency}",
+        )
+        for sold, (seller, bought) in zip(levels, sellers, strict=False)
+        if sold.currency == bought.currency
+    ]

@@ -18,14 +18,13 @@ import click
 
 from aaa_server.cli.cdr import call_record
 from aaa_server.cli.context import Failure, Session, Work, pass_session
-from aaa_server.cli.output import amount, output_option, show_record
+from aaa_server.cli.output import Things, amount, output_option, show_record
 from aaa_server.radius import attribute, packet
 from aaa_server.rating.prefix import number_of
 from aaa_server.storage import accounts, cdrs, clients
 from aaa_server.storage.problem import NotFound
 
 if TYPE_CHECKING:
-    from aaa_server.cli.output import Row
     from aaa_server.radius.packet import Packet, Secret
     from aaa_server.storage.accounts import Account
 
@@ -98,11 +97,12 @@ def demo_call(
         accepted = _talk(peer, wish, record)
         with session.transaction(connection) as work:
             try:
-                one = cdrs.find(work.cursor, work.viewer, wish.session_key)
-                record |= call_record(work, one)
-            except NotFound:
-                # An attempt that no account was found for leaves no record.
-                record["call"] = "no record"
+                record |= call_record(work, cdrs.find(work.cursor, work.viewer, wish.session_key))
+            except NotFound as error:
+                raise Failure(
+                    f"{peer.server} port {peer.acct_port} answered, and this database has no "
+                    "record of the call: a server on another database listens there"
+                ) from error
             after = _balances(work, code)
     record["balances"] = _compared(before, after)
     show_record(session, record)
@@ -127,8 +127,8 @@ def _balances(work: Work, code: str) -> list[Account]:
     return chain + [account for account in everybody if account.kind == "provider"]
 
 
-def _compared(before: list[Account], after: list[Account]) -> list[Row]:
-    return [
+def _compared(before: list[Account], after: list[Account]) -> Things:
+    return Things(
         {
             "account": old.code,
             "currency": old.currency,
@@ -138,7 +138,7 @@ def _compared(before: list[Account], after: list[Account]) -> list[Row]:
             "reserved_after": amount(new.reserved_micros),
         }
         for old, new in zip(before, after, strict=True)
-    ]
+    )
 
 
 def _talk(peer: Peer, wish: Wish, record: dict[str, object]) -> bool:
@@ -160,7 +160,7 @@ def _talk(peer: Peer, wish: Wish, record: dict[str, object]) -> bool:
     ]
     reply = _ask(peer, packet.ACCESS_REQUEST, access, peer.auth_port)
     answer = _spelled(reply)
-    record["answer"] = [{"attribute": name, "value": value} for name, value in answer]
+    record["answer"] = Things({"attribute": name, "value": value} for name, value in answer)
     granted = _granted(reply)
     accounting = [
         *common,

@@ -31,6 +31,12 @@ Row = Mapping[str, Cell]
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
+class Things(list[Row]):
+    """Things within a thing: a table below its lines, a list in JSON, left out of CSV."""
+
+    __slots__ = ()
+
+
 class Amount(str):
     """A decimal number as text."""
 
@@ -84,31 +90,30 @@ def show_rows(session: Session, columns: Sequence[str], rows: Iterable[Row]) -> 
 
 
 def show_record(session: Session, record: Row) -> None:
-    """One thing, a line for each of its fields. Lists of things within it become tables."""
+    """One thing, a line for each of its fields, in order. Lists of things within it are tables."""
     if session.output == "json":
         _write(json.dumps(_plain(record), indent=2, ensure_ascii=False))
         return
+    lines = {key: value for key, value in record.items() if not isinstance(value, Things)}
     if session.output == "csv":
-        flat = {key: value for key, value in record.items() if not _is_table(value)}
-        _write_csv(tuple(flat), [flat])
+        _write_csv(tuple(lines), [lines])
         return
-    width = max((len(key) for key in record), default=0)
-    for key, value in record.items():
-        if not _is_table(value):
-            _write(f"{_title(key).ljust(width)}  {_text(value)}".rstrip())
-    for key, value in record.items():
-        if _is_table(value) and value:
-            _write(f"\n{_title(key)}")
+    width = max((len(key) for key in lines), default=0)
+    after_table = False
+    for place, (key, value) in enumerate(record.items()):
+        if not isinstance(value, Things):
+            gap = "\n" if after_table else ""
+            _write(gap + f"{_title(key).ljust(width)}  {_text(value)}".rstrip())
+            after_table = False
+        elif value:
+            _write(("\n" if place else "") + _title(key))
             _write_table(tuple(value[0]), value)
+            after_table = True
 
 
 def progress(text: str) -> None:
     """What is being done, for the person who waits."""
     click.echo(text, err=True)
-
-
-def _is_table(value: Cell) -> bool:
-    return isinstance(value, list) and all(isinstance(one, Mapping) for one in value)
 
 
 def _write(text: str) -> None:

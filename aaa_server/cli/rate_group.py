@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from aaa_server.cli.context import BadData, Session, pass_session
-from aaa_server.cli.output import output_option, percent, show_record, show_rows
+from aaa_server.cli.output import Things, output_option, percent, show_record, show_rows
 from aaa_server.cli.values import CURRENCY, PERCENT, RESOURCE_GROUP, TIME_ZONE
 from aaa_server.storage import accounts, rate_groups, resource_groups
 from aaa_server.storage.viewer import Deed, Viewer, require, require_operator
@@ -119,7 +119,7 @@ def show(session: Session, name: str, owner: str) -> None:
         record = dict(_record(one, work.viewer))
         if work.viewer.is_operator:
             found = rate_groups.routes(work.cursor, work.viewer, one.rate_group_id)
-            record["routes"] = [_route(route) for route in found]
+            record["routes"] = Things(_route(route) for route in found)
     show_record(session, record)
 
 
