@@ -134,7 +134,9 @@ class MetricsService(Service):
 
 
 class QuietSite(Site):
-    """A site whose every request is not worth a line in the log."""
+    """A site whose starts and requests are not worth a line in the log."""
+
+    noisy = False
 
     def log(self, request: Request) -> None:
         """Says nothing."""
