@@ -127,7 +127,7 @@ class ChargingServer(Service):
         return "" if self.server.ports else "starting"
 
     def startService(self) -> None:
-        Service.startService(self)  # type: ignore[no-untyped-call]
+        Service.startService(self)
         self.started = ensureDeferred(self._start())
 
     async def _start(self) -> None:
@@ -147,7 +147,7 @@ class ChargingServer(Service):
         ensureDeferred(self._watch())
 
     def stopService(self) -> Deferred[None]:
-        Service.stopService(self)  # type: ignore[no-untyped-call]
+        Service.stopService(self)
         return ensureDeferred(self._stop())
 
     async def _stop(self) -> None:
@@ -269,7 +269,7 @@ class SkyAaa(MultiService):
         stand_alone: bool = True,
         options: Sequence[str] = (),
     ) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()
         self.ready: Deferred[SkyAaa] = Deferred()
         self.radius: ChargingServer | None = None
         self.metrics: MetricsService | None = None
@@ -291,7 +291,7 @@ class SkyAaa(MultiService):
         if self._stand_alone:
             prepare(self._opened.url, keyring, demo=self._demo)
         self.radius = ChargingServer(config, self._opened.url, keyring, self._reactor)
-        self.radius.setServiceParent(self)  # type: ignore[no-untyped-call]
+        self.radius.setServiceParent(self)
         self.metrics = MetricsService(
             reactor=self._reactor,
             address=config.metrics.address,
@@ -299,8 +299,8 @@ class SkyAaa(MultiService):
             metrics=metrics_of(self.radius),
             not_ready=self.radius.not_ready,
         )
-        self.metrics.setServiceParent(self)  # type: ignore[no-untyped-call]
-        MultiService.startService(self)  # type: ignore[no-untyped-call]
+        self.metrics.setServiceParent(self)
+        MultiService.startService(self)
         assert self.radius.started is not None
         await self.radius.started
         if self._stand_alone:
@@ -322,7 +322,7 @@ class SkyAaa(MultiService):
         for ended in [sibling.stop() for sibling in self._siblings]:
             await ended
         if self.running:
-            await MultiService.stopService(self)  # type: ignore[no-untyped-call]
+            await MultiService.stopService(self)
         if self._opened is not None:
             self._opened.close()
 
@@ -373,10 +373,10 @@ def make_application(config: Config, *, demo: bool = False) -> Any:
     """
     from twisted.internet import reactor
 
-    application = Application("sky-aaa")  # type: ignore[no-untyped-call]
+    application = Application("sky-aaa")
     sky = SkyAaa(config, reactor=reactor, demo=demo)
     sky.ready.addErrback(_give_up, reactor)
-    sky.setServiceParent(application)  # type: ignore[no-untyped-call]
+    sky.setServiceParent(application)
     return application
 
 
