@@ -150,10 +150,11 @@ def who_types() -> str:
         return f"uid {os.getuid()}"
 
 
-def explain_errors(command: click.Command, *, debug: bool) -> int:
+def explain_errors(command: click.Command, arguments: list[str]) -> int:
     """Run the command line; its exit status. What goes wrong becomes one line on stderr."""
+    debug = "--debug" in arguments
     try:
-        status = command.main(prog_name="sky-aaa", standalone_mode=False)
+        status = command.main(arguments, prog_name="sky-aaa", standalone_mode=False)
     except click.exceptions.Abort:
         return _complain("interrupted", 1)
     except click.ClickException as error:

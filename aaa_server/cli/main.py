@@ -132,7 +132,7 @@ def cli(
 
 def main() -> None:
     """The console script."""
-    sys.exit(explain_errors(cli, debug="--debug" in sys.argv))
+    sys.exit(explain_errors(cli, sys.argv[1:]))
 
 
 if __name__ == "__main__":
