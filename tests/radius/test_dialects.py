@@ -1,0 +1,614 @@
+"""What each kind of switch says, in tables: attributes in, call out."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from aaa_server.charging.requests import Chap, Credential, Digest, Origin, Pap
+from aaa_server.radius import attribute
+from aaa_server.radius.dialect import DIALECTS
+from aaa_server.radius.dictionary import Names, load
+from tests.radius.peer import (
+    NOW,
+    RANDOM,
+    SECRET,
+    SOURCE,
+    Attributes,
+    client_of,
+    fresh_access,
+    fresh_accounting,
+)
+
+if TYPE_CHECKING:
+    from aaa_server.radius.call import AccessCall, AccountingCall
+
+NAMES = Names(load())
+TYPES = sorted(DIALECTS)
+UUID = "7a94570d-5b0c-41b2-bcf2-5aca6585281b"
+
+
+def attributes_of(*lines: str) -> Attributes:
+    """`User-Name=acme` and the like; a password is hidden."""
+    attributes = []
+    for line in lines:
+        name, _, text = line.partition("=")
+        key, octets = NAMES.attribute(name, text)
+        attributes.append((key, SECRET.hide(octets, RANDOM) if key == 2 else octets))
+    return attributes
+
+
+def asked(client_type: str, *lines: str, more: Attributes | None = None) -> AccessCall:
+    fresh = fresh_access(attributes_of(*lines) + (more or []), client_of(client_type))
+    return DIALECTS[client_type].access(fresh)
+
+
+def reported(
+    client_type: str, *lines: str, more: Attributes | None = None, **changes: Any
+) -> AccountingCall:
+    fresh = fresh_accounting(
+        attributes_of(*lines) + (more or []), client_of(client_type, **changes)
+    )
+    return DIALECTS[client_type].account(fresh, NOW)
+
+
+# ------------------------------------------------------------------ which service
+
+
+CALL = ("Called-Station-Id=4420", "Acct-Session-Id=s1")
+
+
+@pytest.mark.parametrize("client_type", TYPES)
+@pytest.mark.parametrize(
+    ("lines", "service", "key"),
+    [
+        (CALL, "call", "s1"),
+        ((*CALL, "User-Password=secret"), "call", "s1"),
+        ((*CALL, "Service-Type=Call-Check"), "call", "s1"),
+        ((*CALL, "Service-Type=Authenticate-Only"), "call", "s1"),
+        (("Called-Station-Id=4420",), "call", "auth:" + RANDOM.hex()),
+        (("Called-Station-Id=alice", "Acct-Session-Id=s1"), "call", "s1"),
+        (("User-Name=acme", "User-Password=secret"), "authenticate", "auth:" + RANDOM.hex()),
+        (("User-Name=acme", "Acct-Session-Id=s1"), "authenticate", "s1"),
+        (("Called-Station-Id=", "User-Name=acme"), "authenticate", "auth:" + RANDOM.hex()),
+    ],
+)
+def test_a_called_number_makes_it_a_call(
+    client_type: str, lines: tuple[str, ...], service: str, key: str
+) -> None:
+    call = asked(client_type, *lines)
+    assert (call.service, call.session_key, call.problem) == (service, key, "")
+
+
+@pytest.mark.parametrize("client_type", [each for each in TYPES if each != "freeswitch"])
+@pytest.mark.parametrize(
+    ("lines", "key"),
+    [
+        (("Acct-Session-Id=s1", "h323-conf-id=h323-conf-id=c1", "Cisco-AVPair=call-id=i1"), "s1"),
+        (("h323-conf-id=h323-conf-id=c1", "Cisco-AVPair=call-id=i1"), "c1"),
+        (("h323-conf-id=c1",), "c1"),
+        (("Cisco-AVPair=call-id=i1",), "i1"),
+        (("call-id=i1",), "i1"),
+        (("Acct-Session-Id=", "h323-conf-id=", "Cisco-AVPair=call-id=-"), "auth:" + RANDOM.hex()),
+    ],
+)
+def test_a_call_is_known_by_the_first_identifier_that_there_is(
+    client_type: str, lines: tuple[str, ...], key: str
+) -> None:
+    assert asked(client_type, "Called-Station-Id=4420", *lines).session_key == key
+
+
+def test_a_freeswitch_call_is_known_by_its_channel_alone() -> None:
+    both = ("h323-conf-id=c1", "Cisco-AVPair=call-id=i1")
+    assert asked("freeswitch", "Called-Station-Id=4420", *both).session_key.startswith("auth:")
+    stop = reported("freeswitch", "Acct-Status-Type=Stop", "Class=sky-aaa:s9", *both)
+    assert stop.session_key == ""
+
+
+@pytest.mark.parametrize("client_type", ["rfc", "cisco", "sippy"])
+@pytest.mark.parametrize(("lines", "seconds"), [(("Acct-Session-Time=61",), 61), ((), None)])
+def test_authorize_only_asks_for_more_time(
+    client_type: str, lines: tuple[str, ...], seconds: int | None
+) -> None:
+    call = asked(client_type, *CALL, "Service-Type=Authorize-Only", *lines)
+    assert (call.service, call.session_key) == ("reauthorize", "s1")
+    assert (call.step, call.elapsed_seconds) == (None, seconds)
+
+
+@pytest.mark.parametrize(
+    ("client_type", "service_type", "trusted"),
+    [
+        ("rfc", None, False),
+        ("rfc", "Login", False),
+        ("rfc", "Call-Check", True),
+        ("freeswitch", None, True),
+        ("cisco", "Login", True),
+        ("sippy", None, True),
+        ("kamailio", None, True),
+    ],
+)
+def test_a_switch_is_trusted_to_know_its_callers_and_a_plain_nas_when_it_says_so(
+    client_type: str, service_type: str | None, trusted: bool
+) -> None:
+    lines = [f"Service-Type={service_type}"] if service_type else []
+    assert asked(client_type, *CALL, *lines).trusted is trusted
+
+
+# ------------------------------------------------------------------ FreeSWITCH's phases
+
+
+@pytest.mark.parametrize(
+    ("pairs", "expected"),
+    [
+        (("h323-ivr-out=PHASE:authorize",), ("call", UUID, None, None, None)),
+        (("h323-ivr-out=PHASE:authorize:1",), ("call", UUID, None, None, None)),
+        (("h323-ivr-out=PHASE:authorize:2",), ("call", f"{UUID}/2", None, None, None)),
+        (
+            ("h323-ivr-out=PHASE:reauth:3", "sky-elapsed=118"),
+            ("reauthorize", UUID, 3, 118, None),
+        ),
+        (("h323-ivr-out=PHASE:reauth:3", "sky-elapsed="), ("reauthorize", UUID, 3, None, None)),
+        (("h323-ivr-out=PHASE:reauth", "sky-elapsed=7"), ("reauthorize", UUID, None, 7, None)),
+        (
+            ("h323-ivr-out=PHASE:end:1", "sky-bill-msec=61000"),
+            ("end", UUID, None, None, 61_000),
+        ),
+        (
+            ("h323-ivr-out=PHASE:end:3", "sky-bill-msec=0", "route=RG_21"),
+            ("end", f"{UUID}/3", None, None, 0),
+        ),
+    ],
+)
+def test_a_phase_says_what_is_asked(pairs: tuple[str, ...], expected: tuple[Any, ...]) -> None:
+    call = asked(
+        "freeswitch",
+        f"Acct-Session-Id={UUID}",
+        "Called-Station-Id=4420",
+        *(f"Cisco-AVPair={pair}" for pair in pairs),
+    )
+    assert call.problem == ""
+    assert expected == (
+        call.service,
+        call.session_key,
+        call.step,
+        call.elapsed_seconds,
+        call.duration_ms,
+    )
+
+
+def test_the_key_of_a_later_call_is_not_numbered_twice() -> None:
+    call = asked(
+        "freeswitch",
+        f"Acct-Session-Id={UUID}/2",
+        "Cisco-AVPair=h323-ivr-out=PHASE:end:2",
+        "Cisco-AVPair=sky-bill-msec=1000",
+        "Cisco-AVPair=release-cause=NORMAL_CLEARING",
+        "Cisco-AVPair=route=RG_22",
+    )
+    assert call.session_key == f"{UUID}/2"
+    assert (call.cause, call.route) == ("NORMAL_CLEARING", "RG_22")
+
+
+@pytest.mark.parametrize(
+    ("phase", "problem"),
+    [
+        ("end:1", "PHASE:end without sky-bill-msec"),
+        ("end:one", "PHASE:end:one has no number"),
+        ("reauth:-1", "PHASE:reauth:-1 has no number"),
+        ("refund", "PHASE:refund is unknown"),
+    ],
+)
+def test_a_phase_that_makes_no_sense_is_refused_by_name(phase: str, problem: str) -> None:
+    call = asked("freeswitch", *CALL, f"Cisco-AVPair=h323-ivr-out=PHASE:{phase}")
+    assert call.problem == problem
+
+
+# ------------------------------------------------------------------ credentials
+
+
+@pytest.mark.parametrize("client_type", TYPES)
+@pytest.mark.parametrize(
+    ("lines", "more", "credential", "problem"),
+    [
+        ((), [], None, ""),
+        (("User-Password=",), [], None, ""),
+        (("User-Password=-",), [], None, ""),
+        (("User-Password=--",), [], Pap(b"--"), ""),
+        (("User-Password=s3cret",), [], Pap(b"s3cret"), ""),
+        ((), [(2, b"")], None, ""),
+        ((), [(3, b"\x07" + b"r" * 16)], Chap(7, b"r" * 16, RANDOM), ""),
+        ((), [(3, b"\x07" + b"r" * 16), (60, b"c")], Chap(7, b"r" * 16, b"c"), ""),
+        ((), [(3, b"\x07")], None, "CHAP-Password has 1 octets, not 17"),
+        (("User-Password=x",), [(3, bytes(17))], None, "both User-Password and CHAP-Password"),
+        (("User-Password=-",), [(3, bytes(17))], Chap(0, bytes(16), RANDOM), ""),
+    ],
+)
+def test_a_password_is_read_or_refused_by_name(
+    client_type: str,
+    lines: tuple[str, ...],
+    more: Attributes,
+    credential: Credential | None,
+    problem: str,
+) -> None:
+    call = asked(client_type, *CALL, *lines, more=more)
+    assert (call.credential, call.problem) == (credential, problem)
+
+
+RFC_5090 = (
+    "Digest-Response=cafe",
+    "Digest-Realm=sip.lab",
+    "Digest-Username=alice",
+    "Digest-Nonce-Count=00000001",
+    "Digest-Opaque=o",
+)
+RFC_5090_DIGEST = Digest(
+    "alice",
+    (
+        ("response", "cafe"),
+        ("realm", "sip.lab"),
+        ("nc", "00000001"),
+        ("username", "alice"),
+        ("opaque", "o"),
+    ),
+)
+STERMAN: Attributes = [
+    (206, b"cafe"),
+    (207, b"\x0a\x07alice\x01\x09sip.lab"),
+    (207, b"\x09\x0a00000001\x63\x03x\x02\x09cut"),
+    (207, b"\x02\x01"),
+]
+STERMAN_DIGEST = Digest(
+    "alice",
+    (("response", "cafe"), ("username", "alice"), ("realm", "sip.lab"), ("nc", "00000001")),
+)
+
+
+@pytest.mark.parametrize("client_type", ["rfc", "cisco", "freeswitch", "sippy"])
+def test_a_digest_by_rfc_5090_is_recognised(client_type: str) -> None:
+    assert asked(client_type, *CALL, *RFC_5090).credential == RFC_5090_DIGEST
+
+
+@pytest.mark.parametrize("client_type", ["kamailio", "sippy"])
+def test_a_digest_by_draft_sterman_is_recognised(client_type: str) -> None:
+    assert asked(client_type, *CALL, more=STERMAN).credential == STERMAN_DIGEST
+
+
+def test_kamailios_tags_are_no_digest() -> None:
+    tags: Attributes = [(103, b"7 INVITE"), (104, b"to"), (105, b"from")]
+    assert asked("kamailio", *CALL, more=tags).credential is None
+
+
+@pytest.mark.parametrize("client_type", TYPES)
+def test_a_digest_without_a_session_only_authenticates_whatever_else_it_carries(
+    client_type: str,
+) -> None:
+    digest = STERMAN if client_type == "kamailio" else attributes_of(*RFC_5090)
+    more = ("Called-Station-Id=4420", "Cisco-AVPair=call-id=i1", "User-Name=alice")
+    assert asked(client_type, *more, more=digest).service == "authenticate"
+    for session in ("Acct-Session-Id=s1", "h323-conf-id=c1"):
+        assert asked(client_type, *more, session, more=digest).service == "call"
+
+
+def test_a_digest_beside_a_password_is_refused_by_name() -> None:
+    call = asked("rfc", *CALL, *RFC_5090, "User-Password=x")
+    assert (call.credential, call.problem) == (None, "both a password and a digest")
+    call = asked("rfc", *CALL, *RFC_5090, more=[(3, bytes(17))])
+    assert (call.credential, call.problem) == (None, "both CHAP-Password and a digest")
+
+
+def test_the_user_of_a_digest_that_names_none_is_user_name() -> None:
+    call = asked("rfc", "User-Name=bob", "Digest-Response=cafe")
+    assert call.credential == Digest("bob", (("response", "cafe"),))
+
+
+# ------------------------------------------------------------------ whose call
+
+
+@pytest.mark.parametrize("client_type", TYPES)
+@pytest.mark.parametrize(
+    ("user", "calling", "code", "ani"),
+    [
+        ("acme", "15551230001", "acme", "15551230001"),
+        ("", "15551230001", "", "15551230001"),
+        ("unknown", "unknown", "", ""),
+        ("acme", "", "acme", ""),
+        ("15551230001", "15551230001", "15551230001", "15551230001"),
+        # Equal to Calling-Station-Id, written in another way: the same text as `ani`.
+        ("+15551230001", "+15551230001", "15551230001", "15551230001"),
+        ("+15551230001", "15551230001", "15551230001", "15551230001"),
+        ("alice", "alice", "alice", "alice"),
+        ("alice", "sip:alice@sip.lab", "alice", "alice"),
+        ("acme", "sip:+1555@gw;user=phone", "acme", "1555"),
+        (SOURCE[0], "1555", "", "1555"),
+    ],
+)
+def test_user_name_is_an_account_code_unless_it_says_nothing(
+    client_type: str, user: str, calling: str, code: str, ani: str
+) -> None:
+    lines = (f"User-Name={user}", f"Calling-Station-Id={calling}")
+    for origin in (
+        asked(client_type, *CALL, *lines).origin,
+        reported(client_type, "Acct-Status-Type=Start", *lines).origin,
+    ):
+        assert (origin.account_code, origin.ani) == (code, ani)
+
+
+@pytest.mark.parametrize("client_type", ["rfc", "cisco", "freeswitch", "sippy"])
+@pytest.mark.parametrize(
+    ("remote", "user", "expected"),
+    [
+        ("h323-remote-address=203.0.113.5", "acme", ("acme", "203.0.113.5", 0)),
+        ("203.0.113.5:5080", "203.0.113.5", ("", "203.0.113.5", 5080)),
+        ("h323-remote-address=203.0.113.5", "203.0.113.5", ("", "203.0.113.5", 0)),
+        ("h323-remote-address=", "acme", ("acme", SOURCE[0], 0)),
+        ("h323-remote-address=0.0.0.0", "acme", ("acme", SOURCE[0], 0)),
+        ("sip.example.net", "sip.example.net", ("", SOURCE[0], 0)),
+    ],
+)
+def test_the_peer_is_h323_remote_address_or_where_the_packet_came_from(
+    client_type: str, remote: str, user: str, expected: tuple[str, str, int]
+) -> None:
+    origin = asked(client_type, *CALL, f"User-Name={user}", f"h323-remote-address={remote}").origin
+    assert (origin.account_code, origin.address, origin.port) == expected
+
+
+@pytest.mark.parametrize("client_type", TYPES)
+def test_the_scripts_fields_are_read(client_type: str) -> None:
+    call = asked(
+        client_type,
+        *CALL,
+        "Cisco-AVPair=sky-ext=1001@pbx.example",
+        "Cisco-AVPair=sky-rg-in=11",
+        "Cisco-AVPair=sky-rg-out=RG_21",
+        "Cisco-AVPair=call-id=1-2@192.0.2.1",
+        "Cisco-AVPair=sky-mode=",
+    )
+    assert call.origin == Origin("", "1001", "pbx.example", "", "RG_11", SOURCE[0], 0)
+    assert (call.wanted_route, call.sip_call_id) == ("RG_21", "1-2@192.0.2.1")
+    assert call.nas_address == SOURCE[0]
+
+
+@pytest.mark.parametrize("client_type", TYPES)
+def test_an_empty_field_was_not_given(client_type: str) -> None:
+    empty = [f"Cisco-AVPair={name}=" for name in ("sky-ext", "sky-rg-in", "sky-rg-out", "call-id")]
+    call = asked(client_type, *CALL, *empty)
+    assert call.origin == Origin(address=SOURCE[0])
+    assert call.wanted_route == ""
+    # Kamailio's session is the Call-ID.
+    assert call.sip_call_id == ("s1" if client_type == "kamailio" else "")
+
+
+@pytest.mark.parametrize("client_type", TYPES)
+@pytest.mark.parametrize(
+    ("said", "called"),
+    [
+        ("442071838750", "442071838750"),
+        ("+44 (20) 7183-8750", "442071838750"),
+        ("sip:+442071838750@gw.example;user=phone", "442071838750"),
+        ("*98#", "*98#"),
+        ("alice", ""),
+        ("4" * 33, ""),
+    ],
+)
+def test_a_called_number_is_normalised(client_type: str, said: str, called: str) -> None:
+    lines = (f"Called-Station-Id={said}", "Acct-Session-Id=s1")
+    assert asked(client_type, *lines).called == called
+    assert reported(client_type, *lines, "Acct-Status-Type=Start").called == called
+
+
+# ------------------------------------------------------------------ accounting
+
+
+@pytest.mark.parametrize("client_type", TYPES)
+@pytest.mark.parametrize(
+    ("status", "expected"),
+    [
+        ("Start", "start"),
+        ("Stop", "stop"),
+        ("Interim-Update", "interim"),
+        ("Accounting-On", "on"),
+        ("Accounting-Off", "off"),
+        ("Failed", "failed"),
+        ("Tunnel-Start", ""),
+        ("0", ""),
+    ],
+)
+def test_a_status_is_read(client_type: str, status: str, expected: str) -> None:
+    call = reported(client_type, f"Acct-Status-Type={status}", "Acct-Session-Id=s1")
+    assert (call.status, call.session_key, call.skip) == (expected, "s1", False)
+    assert call.nas_address == SOURCE[0]
+
+
+CONNECT = "h323-connect-time=h323-connect-time=*09:15:00.250 UTC Fri Jan 02 2026"
+DISCONNECT = "h323-disconnect-time=.09:16:01.350 UTC Fri Jan 02 2026"
+
+
+@pytest.mark.parametrize("client_type", ["rfc", "cisco", "freeswitch", "sippy"])
+@pytest.mark.parametrize(
+    ("lines", "expected"),
+    [
+        (("Cisco-AVPair=bill-msec=1520", CONNECT, DISCONNECT, "Acct-Session-Time=2"), 1520),
+        (("Cisco-AVPair=bill-msec=0", CONNECT, DISCONNECT, "Acct-Session-Time=2"), 0),
+        (("Cisco-AVPair=bill-msec=", CONNECT, DISCONNECT, "Acct-Session-Time=2"), 61_100),
+        ((CONNECT, DISCONNECT, "Acct-Session-Time=2"), 61_100),
+        ((DISCONNECT, "Acct-Session-Time=2"), 2000),
+        ((CONNECT, "h323-disconnect-time=nonsense", "Acct-Session-Time=2"), 2000),
+        (("Acct-Session-Time=4294967295",), None),
+        ((), None),
+    ],
+)
+def test_the_best_duration_is_taken(
+    client_type: str, lines: tuple[str, ...], expected: int | None
+) -> None:
+    call = reported(client_type, "Acct-Status-Type=Stop", "Acct-Session-Id=s1", *lines)
+    assert call.duration_ms == expected
+
+
+@pytest.mark.parametrize("client_type", TYPES)
+def test_only_what_has_talked_has_a_duration(client_type: str) -> None:
+    time = ("Acct-Session-Id=s1", "Acct-Session-Time=61")
+    said = {
+        status: reported(client_type, f"Acct-Status-Type={status}", *time).duration_ms
+        for status in ("Start", "Interim-Update", "Failed", "Accounting-On")
+    }
+    assert said == {"Start": None, "Interim-Update": 61_000, "Failed": 0, "Accounting-On": None}
+
+
+@pytest.mark.parametrize("client_type", ["rfc", "cisco", "freeswitch", "sippy"])
+@pytest.mark.parametrize(
+    ("lines", "cause"),
+    [
+        (("Cisco-AVPair=release-cause=USER_BUSY", "h323-disconnect-cause=10"), "USER_BUSY"),
+        (("Cisco-AVPair=release-cause=NONE", "h323-disconnect-cause=322"), "802"),
+        (("h323-disconnect-cause=h323-disconnect-cause=1f",), "31"),
+        (("h323-disconnect-cause=odd",), "odd"),
+        (("Acct-Terminate-Cause=User-Request",), "User-Request"),
+        (("Acct-Terminate-Cause=99",), "99"),
+        ((), ""),
+    ],
+)
+def test_a_cause_is_told_as_the_switch_said_it(
+    client_type: str, lines: tuple[str, ...], cause: str
+) -> None:
+    call = reported(client_type, "Acct-Status-Type=Stop", "Acct-Session-Id=s1", *lines)
+    assert call.cause == cause
+
+
+@pytest.mark.parametrize(
+    ("said", "route"), [("RG_21", "RG_21"), ("sofia/gateway/a/44", "sofia/gateway/a/44"),
+                        ("-", ""), ("none", ""), ("", "")]
+)  # fmt: skip
+def test_the_route_that_answered_is_read(said: str, route: str) -> None:
+    for client_type in TYPES:
+        assert reported(client_type, *STOP, f"Cisco-AVPair=route={said}").route == route
+
+
+STOP = ("Acct-Status-Type=Stop", "Acct-Session-Id=s1")
+
+
+@pytest.mark.parametrize("client_type", [each for each in TYPES if each != "freeswitch"])
+@pytest.mark.parametrize(
+    ("lines", "key"),
+    [
+        (("Acct-Session-Id=s1", "Class=sky-aaa:s2"), "s1"),
+        (("Class=sky-aaa:s2", "h323-conf-id=c1"), "s2"),
+        (("Acct-Session-Id=s1", "Class=sky-aaa:auth:00ff"), "auth:00ff"),
+        # Authorised under the conference, since that Access-Request had no Acct-Session-Id.
+        (("Acct-Session-Id=s1", "Class=sky-aaa:c1", "h323-conf-id=h323-conf-id=c1"), "c1"),
+        (("Acct-Session-Id=s1", "Class=sky-aaa:i1", "Cisco-AVPair=call-id=i1"), "i1"),
+        (("Acct-Session-Id=s1", "Class=somebody else's"), "s1"),
+        (("Acct-Session-Id=s1", "Class=sky-aaa:"), "s1"),
+        (("h323-conf-id=c1",), "c1"),
+        (("Class=-",), ""),
+    ],
+)
+def test_class_stands_in_for_the_session_that_was_authorised(
+    client_type: str, lines: tuple[str, ...], key: str
+) -> None:
+    assert reported(client_type, "Acct-Status-Type=Stop", *lines).session_key == key
+
+
+@pytest.mark.parametrize("client_type", TYPES)
+def test_identifiers_that_are_no_text_stay_apart(client_type: str) -> None:
+    one = reported(client_type, "Acct-Status-Type=Stop", "Acct-Session-Id=x", more=[])
+    binary = [
+        reported(client_type, "Acct-Status-Type=Stop", more=[(44, octets)]).session_key
+        for octets in (b"\xff\x01", b"\xff\x02", b"x\0")
+    ]
+    assert len({one.session_key, *binary}) == 4
+
+
+@pytest.mark.parametrize("client_type", TYPES)
+def test_the_event_is_when_the_nas_says(client_type: str) -> None:
+    call = reported(client_type, *STOP, more=[(55, bytes.fromhex("6b033399"))])
+    assert call.event_at == datetime(2026, 11, 22, 18, 25, 29, tzinfo=UTC)
+
+
+# ------------------------------------------------------------------ legs
+
+
+@pytest.mark.parametrize(
+    ("bill_leg", "leg", "skip"),
+    [
+        ("answer", "h323-call-origin=answer", False),
+        ("answer", "h323-call-origin=originate", True),
+        ("answer", "originate", True),
+        ("originate", "h323-call-origin=answer", True),
+        ("originate", "originate", False),
+        ("any", "originate", False),
+        ("any", "answer", False),
+        ("answer", "", False),
+    ],
+)
+def test_cisco_bills_the_leg_of_the_clients_row(bill_leg: str, leg: str, skip: bool) -> None:
+    call = reported("cisco", *STOP, f"h323-call-origin={leg}", bill_leg=bill_leg)
+    assert call.skip is skip
+    assert call.unauthorized
+
+
+def test_a_reboot_is_no_leg() -> None:
+    call = reported("cisco", "Acct-Status-Type=Accounting-On", "h323-call-origin=originate")
+    assert not call.skip
+
+
+@pytest.mark.parametrize(
+    ("lines", "unauthorized"),
+    [
+        (("Acct-Status-Type=Start", "h323-call-origin=h323-call-origin=inbound"), True),
+        (("Acct-Status-Type=Start", "h323-call-origin=h323-call-origin=outbound"), False),
+        (("Acct-Status-Type=Stop", "h323-call-origin=inbound"), True),
+        (("Acct-Status-Type=Stop", "h323-call-origin=outbound"), False),
+        (("Acct-Status-Type=Stop", "h323-call-origin=originate"), False),
+        (("Acct-Status-Type=Stop", "Freeswitch-Direction=inbound"), True),
+        (("Acct-Status-Type=Stop", "Freeswitch-Direction=outbound"), False),
+        (("Acct-Status-Type=Stop", f"Freeswitch-Other-Leg-Id={UUID}"), False),
+        (("Acct-Status-Type=Stop",), True),
+        (("Acct-Status-Type=Start",), False),
+    ],
+)
+def test_freeswitchs_outbound_leg_is_never_charged_by_itself(
+    lines: tuple[str, ...], unauthorized: bool
+) -> None:
+    assert reported("freeswitch", "Acct-Session-Id=s1", *lines).unauthorized is unauthorized
+
+
+def test_quintums_attributes_are_read_as_ciscos() -> None:
+    call = reported(
+        "cisco",
+        "Acct-Status-Type=Stop",
+        "Quintum-h323-conf-id=h323-conf-id=c1",
+        "Quintum-h323-connect-time=h323-connect-time=09:15:00.000 UTC Fri Jan 02 2026",
+        "Quintum-h323-disconnect-time=h323-disconnect-time=09:15:07.500 UTC Fri Jan 02 2026",
+        "Quintum-h323-disconnect-cause=h323-disconnect-cause=10",
+        "Quintum-h323-call-origin=h323-call-origin=answer",
+        "Quintum-h323-remote-address=203.0.113.5",
+        "Quintum-AVPair=route=RG_21",
+    )
+    assert (call.session_key, call.duration_ms, call.cause) == ("c1", 7500, "16")
+    assert (call.origin.address, call.route, call.skip) == ("203.0.113.5", "RG_21", False)
+
+
+def test_mod_radius_cdr_is_read_by_its_own_attributes() -> None:
+    call = reported(
+        "freeswitch",
+        *STOP,
+        "Freeswitch-Src=15551230001",
+        "Freeswitch-Dst=4420555",
+        "Freeswitch-Callanswerdate=2026-11-22T18:13:06.437635+0000",
+        "Freeswitch-Callenddate=2026-11-22T18:13:09.417676+0000",
+        "Freeswitch-Hangupcause=ALLOTTED_TIMEOUT",
+        "Acct-Session-Time=2",
+        "Framed-IP-Address=203.0.113.5",
+    )
+    assert (call.duration_ms, call.cause, call.called) == (2980, "802", "4420555")
+    assert (call.origin.ani, call.origin.address) == ("15551230001", "203.0.113.5")
+
+
+def test_kamailio_tells_the_response_and_no_duration() -> None:
+    more: Attributes = [(attribute.SIP_RESPONSE_CODE, b"\0\0\1\xe6"), (108, b"203.0.113.5")]
+    call = reported("kamailio", "Acct-Status-Type=Failed", "Acct-Session-Id=i1@a", more=more)
+    assert (call.status, call.cause, call.duration_ms) == ("failed", "SIP 486", 0)
+    assert (call.sip_call_id, call.origin.address) == ("i1@a", "203.0.113.5")
+    assert asked("kamailio", "Acct-Session-Id=i2@a").sip_call_id == "i2@a"
