@@ -206,13 +206,18 @@ def explain(session: Session, call: str) -> None:
     with session.transaction() as work:
         one = cdrs.find(work.cursor, work.viewer, call)
         steps = _steps(work, one)
+    show_steps(session, steps)
+
+
+def show_steps(session: Session, steps: list[dict[str, str]]) -> None:
+    """What was looked at, in order, and what came of it; made by `step`."""
     if session.output == "table":
-        width = max(len(step["about"]) for step in steps)
+        width = max(len(one["about"]) for one in steps)
         before = ""
-        for step in steps:
-            about = step["about"] if step["about"] != before else ""
-            click.echo(f"{about.ljust(width)}  {step['what']}")
-            before = step["about"]
+        for one in steps:
+            about = one["about"] if one["about"] != before else ""
+            click.echo(f"{about.ljust(width)}  {one['what']}")
+            before = one["about"]
         return
     show_rows(session, ("about", "what"), steps)
 
@@ -222,20 +227,20 @@ def _steps(work: Work, one: Cdr) -> list[dict[str, str]]:
     charges = {
         charge.level: charge for charge in cdrs.charges(work.cursor, work.viewer, one.call_id)
     }
-    steps = [_step("call", f"{one.call_id}, {one.ani or 'no caller'} to {one.called or 'nowhere'}")]
+    steps = [step("call", f"{one.call_id}, {one.ani or 'no caller'} to {one.called or 'nowhere'}")]
     if one.account_code is None:
-        steps.append(_step("account", "none: no rule found whose call it is"))
+        steps.append(step("account", "none: no rule found whose call it is"))
     else:
         rule = FOUND_BY.get(one.found_by or "", one.found_by or "no rule")
-        steps.append(_step("account", f"{one.account_code}, found by {rule}"))
+        steps.append(step("account", f"{one.account_code}, found by {rule}"))
     if one.refusal is not None:
         meaning = {reason.value: text for reason, text in REFUSED.items()}.get(one.refusal, "")
-        steps.append(_step("refused", f"{one.refusal}: {meaning}"))
-    steps.append(_step("authorized", f"at {one.authorized_at.isoformat()}: prices of this instant"))
+        steps.append(step("refused", f"{one.refusal}: {meaning}"))
+    steps.append(step("authorized", f"at {one.authorized_at.isoformat()}: prices of this instant"))
     if one.granted_seconds:
-        steps.append(_step("granted", f"{one.granted_seconds} s in total"))
+        steps.append(step("granted", f"{one.granted_seconds} s in total"))
     steps += _ending(one)
-    steps += [_step("flag", f"{flag}: {FLAGS.get(flag, '')}") for flag in details.flags]
+    steps += [step("flag", f"{flag}: {FLAGS.get(flag, '')}") for flag in details.flags]
     levels = read_levels(details.levels)
     codes = accounts.codes(work.cursor, [level.account_id for level in levels])
     for number, level in enumerate(levels):
@@ -243,13 +248,14 @@ def _steps(work: Work, one: Cdr) -> list[dict[str, str]]:
         steps += _level(f"level {number} {code}", level, one.seconds, charges.get(number))
     if work.viewer.is_operator:
         steps += _provider(one, read_offers(details.routes), charges.get(-1))
-    steps += _margins(charges, work.viewer)
+    steps += margins(charges, work.viewer)
     if not levels and one.refusal is None:
-        steps.append(_step("charges", "none: the call has no prices"))
+        steps.append(step("charges", "none: the call has no prices"))
     return steps
 
 
-def _step(about: str, what: str) -> dict[str, str]:
+def step(about: str, what: str) -> dict[str, str]:
+    """One line of `show_steps`."""
     return {"about": about, "what": what}
 
 
@@ -259,7 +265,7 @@ def _ending(one: Cdr) -> list[dict[str, str]]:
     talk = f"{one.duration_ms} ms reported, a begun second counts: {-(-one.duration_ms // 1000)} s"
     if one.seconds != -(-one.duration_ms // 1000):
         talk += f"; charged as {one.seconds} s"
-    return [_step("ended", ended), _step("talk", talk)]
+    return [step("ended", ended), step("talk", talk)]
 
 
 def _level(about: str, level: Level, seconds: int, charge: Charge | None) -> list[dict[str, str]]:
@@ -268,12 +274,10 @@ def _level(about: str, level: Level, seconds: int, charge: Charge | None) -> lis
         f" of rate group {charge.rate_group}" if charge is not None and charge.rate_group else ""
     )
     row = f"prefix {level.price.prefix}{destination}, row {level.price.rate_id}{of_group}"
-    return [_step(about, row), *_pricing(about, level.price, seconds, charge)]
+    return [step(about, row), *pricing(about, level.price, seconds, charge)]
 
 
-def _pricing(
-    about: str, price_: Price, seconds: int, charge: Charge | None
-) -> list[dict[str, str]]:
+def pricing(about: str, price_: Price, seconds: int, charge: Charge | None) -> list[dict[str, str]]:
     """The arithmetic of one price, in the order in which it is done."""
     terms = price_.terms
     texts = [f"{price(terms.per_minute_nanos)} {price_.currency} a minute"]
@@ -286,25 +290,23 @@ def _pricing(
     if terms.included_seconds:
         texts.append(f"{terms.included_seconds} s included")
     texts.append(f"first block {terms.initial_seconds} s, then {terms.increment_seconds} s")
-    steps = [_step(about, ", ".join(texts))]
+    steps = [step(about, ", ".join(texts))]
     if not seconds:
-        return [*steps, _step(about, "0 s cost nothing, not even a connect fee")]
+        return [*steps, step(about, "0 s cost nothing, not even a connect fee")]
     billed = terms.billed_seconds(seconds)
     talked = f"{seconds} s"
     if terms.included_seconds:
         left = max(0, seconds - terms.included_seconds)
         talked += f" less {terms.included_seconds} s included = {left} s"
-    steps.append(_step(about, f"{talked}: billed as {billed} s, whole blocks"))
-    steps.append(
-        _step(about, f"{billed} s cost {_exact(price_, billed)} {price_.currency} exactly")
-    )
+    steps.append(step(about, f"{talked}: billed as {billed} s, whole blocks"))
+    steps.append(step(about, f"{billed} s cost {_exact(price_, billed)} {price_.currency} exactly"))
     if terms.exchange_e10 != EXCHANGE_SCALE:
         steps.append(
-            _step(about, f"exchanged at {format_exchange(terms.exchange_e10)}, as of authorisation")
+            step(about, f"exchanged at {format_exchange(terms.exchange_e10)}, as of authorisation")
         )
     if charge is not None:
         steps.append(
-            _step(
+            step(
                 about,
                 f"rounded once, half up: {amount(charge.amount_micros)} {charge.currency}",
             )
@@ -331,7 +333,7 @@ def _exact(price_: Price, billed: int) -> Amount:
 
 def _provider(one: Cdr, offers: tuple[Offer, ...], charge: Charge | None) -> list[dict[str, str]]:
     steps = [
-        _step(
+        step(
             "route",
             f"offered {place}: {offer.name} ({offer.dial}), "
             f"{price(offer.price.terms.per_minute_nanos)} {offer.price.currency} a minute",
@@ -341,23 +343,23 @@ def _provider(one: Cdr, offers: tuple[Offer, ...], charge: Charge | None) -> lis
     if charge is None:
         if one.refusal is None:
             steps.append(
-                _step("route", "no provider's cost: the call did not talk, or had no route")
+                step("route", "no provider's cost: the call did not talk, or had no route")
             )
         return steps
-    steps.append(_step("route", f"{one.route or 'unknown'} answered"))
+    steps.append(step("route", f"{one.route or 'unknown'} answered"))
     about = f"provider {charge.account_code}"
     used = [offer for offer in offers if offer.name == one.route]
     steps.append(
-        _step(about, f"prefix {charge.prefix} ({charge.destination}), row {charge.rate_id}")
+        step(about, f"prefix {charge.prefix} ({charge.destination}), row {charge.rate_id}")
     )
     if used:
-        steps += _pricing(about, used[0].price, one.seconds, charge)
+        steps += pricing(about, used[0].price, one.seconds, charge)
     else:
-        steps.append(_step(about, f"gets {amount(charge.amount_micros)} {charge.currency}"))
+        steps.append(step(about, f"gets {amount(charge.amount_micros)} {charge.currency}"))
     return steps
 
 
-def _margins(charges: dict[int, Charge], viewer: Viewer) -> list[dict[str, str]]:
+def margins(charges: dict[int, Charge], viewer: Viewer) -> list[dict[str, str]]:
     """What each seller keeps: what the level below it pays, less what it pays itself.
 
     Left out where the two are in different currencies.
@@ -367,7 +369,7 @@ def _margins(charges: dict[int, Charge], viewer: Viewer) -> list[dict[str, str]]
     if -1 in charges:
         sellers.append((viewer.code, charges[-1]))
     return [
-        _step(
+        step(
             "margin",
             f"{seller} {amount(sold.amount_micros - bought.amount_micros)} {bought.currency}",
         )
