@@ -36,8 +36,6 @@ DECK = Path(__file__).with_name("demo_deck.csv")
 # Long past, so that calls with any event time find a row.
 BEGIN = datetime(2020, 1, 1, tzinfo=UTC)
 SECRET = b"testing123"
-# pg_advisory_xact_lock: two servers that start at once load one demo.
-LOCK_NUMBER = 0x534B5944
 
 # The shipped FreeSWITCH example dials these; no country has them.
 BLOCKED_TEST_NUMBER = "9006"
@@ -130,7 +128,6 @@ EXTENSIONS = (("1001", "", "alice"), ("1002", "", "bob"), ("2001", "north.exampl
 
 def load_demo(cursor: Cursor, keyring: Keyring) -> bool:
     """Load the demo in the cursor's transaction; False, and nothing done, where accounts exist."""
-    cursor.execute("SELECT pg_advisory_xact_lock(%s)", (LOCK_NUMBER,))
     if accounts.exist(cursor):
         return False
     admin = _add_operator(cursor)

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from aaa_server.storage.secrets import Keyring
 
+FIRST_ACCOUNT_LOCK = 0x534B5941  # pg_advisory_xact_lock
 LIST_MAX = 10_000  # rows of one listing; narrower questions find the rest
 
 
@@ -101,7 +102,8 @@ def find(cursor: Cursor, viewer: Viewer, code: str) -> Account:
 
 
 def exist(cursor: Cursor) -> bool:
-    """Whether there is any account."""
+    """Whether there is any account; two that ask at once, to make the first, wait in turn."""
+    cursor.execute("SELECT pg_advisory_xact_lock(%s)", (FIRST_ACCOUNT_LOCK,))
     cursor.execute("SELECT EXISTS (SELECT FROM account)")
     row = cursor.fetchone()
     return row is not None and bool(row[0])

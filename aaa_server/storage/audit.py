@@ -217,12 +217,12 @@ SELECT subject, expected, found
          WHERE charge.currency <> account.currency) AS mixed
  ORDER BY subject"""
 
-# Who sold: a level's parent; the operator bought from the provider; a payment went to the parent.
+# A level buys from its parent, the operator from a provider; a payment goes to one above.
 _SELLERS = """
 SELECT 'posting ' || posting.transaction_id || ' ' || posting.position,
-       parent.code || CASE WHEN ledger_transaction.kind = 'payment' THEN ' cash'
-                           WHEN account.kind = 'provider' THEN ' purchases'
-                           ELSE ' sales' END,
+       CASE WHEN ledger_transaction.kind = 'payment' THEN 'cash of an account above'
+            WHEN account.kind = 'provider' THEN parent.code || ' purchases'
+            ELSE parent.code || ' sales' END,
        coalesce(contra.code, 'account ' || posting.contra_account_id)
        || ' ' || posting.contra_book
   FROM posting
@@ -230,13 +230,17 @@ SELECT 'posting ' || posting.transaction_id || ' ' || posting.position,
   JOIN account ON account.account_id = posting.account_id
   JOIN account AS parent ON parent.account_id = account.parent_id
   LEFT JOIN account AS contra ON contra.account_id = posting.contra_account_id
- WHERE ledger_transaction.kind IN ('call', 'payment')
-   AND (posting.contra_account_id,
-        posting.contra_book) IS DISTINCT FROM
-       (account.parent_id,
-        CASE WHEN ledger_transaction.kind = 'payment' THEN 'cash'
-             WHEN account.kind = 'provider' THEN 'purchases'
-             ELSE 'sales' END)
+ WHERE NOT coalesce(
+           CASE WHEN ledger_transaction.kind = 'payment'
+                THEN posting.contra_book = 'cash'
+                     AND (contra.kind = 'admin'
+                          OR contra.account_id = ANY (account.chain[2:]))
+                WHEN ledger_transaction.kind = 'call'
+                THEN contra.account_id = account.parent_id
+                     AND posting.contra_book
+                         = CASE account.kind WHEN 'provider' THEN 'purchases' ELSE 'sales' END
+                ELSE true END,
+           false)
  ORDER BY posting.transaction_id, posting.position"""
 
 _DOUBLE_ENTRY = """
