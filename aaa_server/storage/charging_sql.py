@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+# Rows are found by LATERAL … LIMIT 1, one look into an index for each: a plain join of two
+# tables that were small when it was planned may read the large one whole. Rows of call are
+# written by one transaction at a time, so a ctid found in a statement is good in it.
+
 # A plan made while a table was empty would scan it for ever: these keep it to the indexes.
 SETTINGS = (
     "plan_cache_mode=force_generic_plan",
@@ -44,7 +48,12 @@ SELECT call.client_id,
        NULL::int[] AS charged_level,
        NULL::bigint[] AS charged_micros
   FROM unnest($1::int[], $2::text[]) AS wanted (client_id, session_key)
-  JOIN call USING (client_id, session_key)
+ CROSS JOIN LATERAL (
+        SELECT *
+          FROM call
+         WHERE call.client_id = wanted.client_id
+           AND call.session_key = wanted.session_key
+         LIMIT 1) AS call
  UNION ALL
 SELECT cdr.client_id,
        cdr.session_key,
@@ -188,8 +197,13 @@ UPDATE call
               $7::timestamptz[], $8::timestamptz[], $9::text[])
        AS new (client_id, session_key, granted_seconds, last_seconds, step, step_seconds,
                expires_at, started_at, reserved_micros)
- WHERE call.client_id = new.client_id
-   AND call.session_key = new.session_key""",
+ CROSS JOIN LATERAL (
+        SELECT call.ctid AS place
+          FROM call
+         WHERE call.client_id = new.client_id
+           AND call.session_key = new.session_key
+         LIMIT 1) AS found
+ WHERE call.ctid = found.place""",
     "end_calls": """
 WITH ended AS (
     SELECT *
@@ -200,8 +214,13 @@ WITH ended AS (
 ), gone AS (
     DELETE FROM call
      USING ended
-     WHERE call.client_id = ended.client_id
-       AND call.session_key = ended.session_key
+     CROSS JOIN LATERAL (
+            SELECT call.ctid AS place
+              FROM call
+             WHERE call.client_id = ended.client_id
+               AND call.session_key = ended.session_key
+             LIMIT 1) AS found
+     WHERE call.ctid = found.place
  RETURNING call.*, ended.levels AS rated_levels, ended.routes AS rated_routes,
            ended.ended_at, ended.ended_by, ended.duration_ms, ended.seconds, ended.cause,
            ended.resource_group_out_id AS answered_id, ended.postings, ended.flags
