@@ -46,44 +46,14 @@ from aaa_server.rating.money import (
 )
 from aaa_server.storage.catalogue import CatalogueHolder
 from aaa_server.storage.charging import ChargingStore
-from aaa_server.storage.charging_sql import PREPARED, SETTINGS
+from aaa_server.storage.plain import PlainTransaction, finished, prepare
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine
-
     from psycopg2.extensions import connection as Connection
 
 BEGINNING = datetime(2026, 1, 15, 12, 0, tzinfo=UTC)
 LONG_AGO = datetime(2020, 1, 1, tzinfo=UTC)
 CLIENT = 1
-
-
-def finished(coroutine: Coroutine[Any, Any, Any]) -> Any:
-    """The result of a coroutine that never has to wait."""
-    try:
-        coroutine.send(None)
-    except StopIteration as end:
-        return end.value
-    raise AssertionError("it waited")
-
-
-class PlainTransaction:
-    """The storage's statements on an ordinary connection."""
-
-    def __init__(self, connection: Connection) -> None:
-        self._connection = connection
-
-    async def execute(self, statement: str, parameters: Any = None) -> list[tuple[Any, ...]]:
-        with self._connection.cursor() as cursor:
-            cursor.execute(statement, parameters)
-            return cursor.fetchall() if cursor.description is not None else []
-
-    async def commit_with(self, statement: str) -> None:
-        await self.execute(statement)
-        self._connection.commit()
-
-    async def commit(self) -> None:
-        self._connection.commit()
 
 
 class Books:
@@ -97,20 +67,14 @@ class Books:
             policy=policy or Policy(),
             unseal=lambda sealed, _row, _column: sealed,
         )
-        with connection.cursor() as cursor:
-            for setting in SETTINGS:
-                name, _, value = setting.partition("=")
-                cursor.execute("SELECT set_config(%s, %s, false)", (name, value))
-            for name, statement in PREPARED.items():
-                cursor.execute(f"PREPARE {name} AS {statement}")
+        prepare(connection)
         connection.commit()
 
     def decide(self, batch: list[ChargingRequest]) -> list[ChargingAnswer]:
         """One committed batch."""
-        store: Any = self._store
-        ledger = finished(store.load(self._transaction, batch))
+        ledger = finished(self._store.load(self._transaction, batch))
         answers = decide_batch(batch, ledger)
-        finished(store.record(self._transaction, ledger))
+        finished(self._store.record(self._transaction, ledger))
         return answers
 
 

@@ -8,7 +8,7 @@ another connection meanwhile, so that an import never stalls the answers.
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import ensureDeferred
@@ -96,9 +96,16 @@ SELECT from_currency,
 class CatalogueHolder:
     """The catalogue as of the last look, and the tariffs that are still being read."""
 
-    def __init__(self, background: Connection | None = None) -> None:
-        """Without a `background` connection every change is read on the spot."""
+    def __init__(
+        self, background: Connection | None = None, *, prefixes: Collection[str] | None = None
+    ) -> None:
+        """Without a `background` connection every change is read on the spot.
+
+        `prefixes`: read the rate rows of these alone, and of all times. That is for a look
+        at one number; a server holds all prefixes, without what has ended long ago.
+        """
         self._background = background
+        self._prefixes = prefixes
         self._held: Catalogue | None = None
         self._tariffs: dict[int, Tariff] = {}
         self._behind: set[int] = set()
@@ -157,6 +164,11 @@ class CatalogueHolder:
         if tariff is None:
             tariff = self._tariffs[tariff_id] = Tariff(tariff_id, currency)
         if tariff.revision == changed or tariff_id in self._behind:
+            return
+        if self._prefixes is not None:
+            rows = await execute(*rates.rates_of_prefixes(tariff_id, self._prefixes))
+            rates.apply_rows(tariff, rows)
+            tariff.revision = changed
             return
         limit = None if at_once or self._background is None else CHANGES_AT_ONCE_MAX
         if limit is not None:

@@ -7,8 +7,8 @@ changes of an account is held in memory by its revision, which comes with the lo
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Awaitable, Callable, Iterable
+from typing import TYPE_CHECKING, Any, Protocol
 
 from aaa_server.charging.account_code import whose
 from aaa_server.charging.call import Call, CallKey, read_levels, read_offers
@@ -28,7 +28,6 @@ from aaa_server.storage.charging_record import Identifiers, statements_for
 
 if TYPE_CHECKING:
     from aaa_server.storage.catalogue import CatalogueHolder
-    from aaa_server.storage.database import Transaction
 
 # About 600 octets each; then all are read again as they are met.
 PROFILES_HELD_MAX = 200_000
@@ -44,16 +43,32 @@ Row = tuple[Any, ...]
 WithOrigin = Authorize | Authenticate | Start | Update | Stop
 
 
+class Transaction(Protocol):
+    """Where statements run: `database.Transaction`, or `plain.PlainTransaction`."""
+
+    def execute(self, sql: str, parameters: Any = None) -> Awaitable[list[Row]]: ...
+    def commit_with(self, sql: str) -> Awaitable[None]: ...
+    def commit(self) -> Awaitable[None]: ...
+
+
 class ChargingStore:
     """Loads and records batches; holds profiles, account codes and the catalogue between them."""
 
-    def __init__(self, *, catalogue: CatalogueHolder, policy: Policy, unseal: Unseal) -> None:
+    def __init__(
+        self,
+        *,
+        catalogue: CatalogueHolder,
+        policy: Policy,
+        unseal: Unseal,
+        identifiers: Identifiers | None = None,
+    ) -> None:
+        """`identifiers` are used up before numbers are taken from the database."""
         self.catalogue = catalogue
         self._policy = policy
         self._unseal = unseal
         self._profiles: dict[int, Profile] = {}
         self._codes: dict[str, int] = {}
-        self._identifiers = Identifiers()
+        self._identifiers = Identifiers() if identifiers is None else identifiers
 
     async def load(self, transaction: Transaction, batch: list[ChargingRequest]) -> Ledger:
         """All rows that `batch` can touch, locked, as they are now that it is their turn."""

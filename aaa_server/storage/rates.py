@@ -47,6 +47,7 @@ __all__ = [
     "import_rates",
     "list_rates",
     "load_tariff",
+    "rates_of_prefixes",
     "rates_since",
     "set_rate",
 ]
@@ -105,6 +106,15 @@ def rates_since(
         "kept": ENDED_DAYS_KEPT,
     }
     return (_CHANGED_ROWS if revision else _ALL_ROWS), parameters
+
+
+def rates_of_prefixes(tariff_id: int, prefixes: Iterable[str]) -> tuple[str, dict[str, Any]]:
+    """SQL and parameters of all rows of these prefixes, also those that ended long ago.
+
+    Rows for `apply_rows`. With all prefixes that begin a number, enough to price it at any
+    instant, whatever the size of the price list.
+    """
+    return _ROWS_OF_PREFIXES, {"tariff_id": tariff_id, "prefixes": list(prefixes)}
 
 
 def changes_count(tariff_id: int, revision: int, limit: int) -> tuple[str, dict[str, Any]]:
@@ -470,6 +480,20 @@ SELECT 0,
                                         now() - make_interval(days => %(kept)s)))
  ORDER BY rate.prefix, rate.account_id
  FETCH FIRST %(limit)s ROWS WITH TIES"""
+)
+
+_ROWS_OF_PREFIXES = (
+    """
+SELECT 0,
+       rate.prefix,
+       rate.account_id,"""
+    + _COLUMNS
+    + """
+  FROM rate
+ WHERE rate.tariff_id = %(tariff_id)s
+   AND rate.prefix = ANY (%(prefixes)s)
+   AND (rate.effective_to IS NULL OR rate.effective_to > rate.effective_from)
+ ORDER BY rate.prefix, rate.account_id"""
 )
 
 # A prefix none of whose rows is wanted any more still comes, with nothing in its row.

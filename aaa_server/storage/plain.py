@@ -1,0 +1,59 @@
+"""The charging store on an ordinary connection: for commands and tests, without a reactor.
+
+A server's statements are awaited; on a blocking connection nothing ever has to wait, so a
+coroutine runs to its end at once.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from aaa_server.storage.charging_sql import PREPARED, SETTINGS
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine
+
+    from psycopg2.extensions import connection as Connection
+
+Result = TypeVar("Result")
+
+
+def finished(coroutine: Coroutine[Any, Any, Result]) -> Result:
+    """The result of a coroutine that never has to wait."""
+    try:
+        coroutine.send(None)
+    except StopIteration as end:
+        result: Result = end.value
+        return result
+    raise AssertionError("it waited")
+
+
+def prepare(connection: Connection) -> None:
+    """Give `connection` the charging connection's settings and prepared statements."""
+    with connection.cursor() as cursor:
+        for setting in SETTINGS:
+            name, _, value = setting.partition("=")
+            cursor.execute("SELECT set_config(%s, %s, false)", (name, value))
+        for name, statement in PREPARED.items():
+            cursor.execute(f"PREPARE {name} AS {statement}")
+
+
+class PlainTransaction:
+    """The statements of one transaction on a prepared connection."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    async def execute(self, sql: str, parameters: Any = None) -> list[tuple[Any, ...]]:
+        """The rows of the last statement in `sql`."""
+        with self._connection.cursor() as cursor:
+            cursor.execute(sql, parameters)
+            return cursor.fetchall() if cursor.description is not None else []
+
+    async def commit_with(self, sql: str) -> None:
+        """Runs `sql` and commits."""
+        await self.execute(sql)
+        self._connection.commit()
+
+    async def commit(self) -> None:
+        self._connection.commit()
