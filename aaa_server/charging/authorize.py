@@ -25,7 +25,7 @@ from aaa_server.charging.routing import Wish, busy, offers_for, unix_second
 
 if TYPE_CHECKING:
     from aaa_server.charging.catalogue import Inbound
-    from aaa_server.charging.ledger import Account, GroupUse, Ledger
+    from aaa_server.charging.ledger import Account, GroupUse, Ledger, Profile
 
 # The caller is told the same whoever of the chain lacks the money.
 _NO_CREDIT_TEXT = "not enough credit for this call"
@@ -85,8 +85,8 @@ def plan_call(request: Authorize, ledger: Ledger) -> Plan | Refused:
     called = request.called
     inbound = ledger.catalogue.inbound(request.origin, called)
     if inbound is not None:
-        called = called[len(inbound.tech_prefix) :]
-    refused = _limits(chain, inbound, request.at, ledger)
+        called = inbound.without_prefix(called)
+    refused = limits(chain, inbound, request.at, ledger)
     if refused is not None:
         return refused
     levels = price_levels(chain, called, request.at, ledger)
@@ -95,13 +95,10 @@ def plan_call(request: Authorize, ledger: Ledger) -> Plan | Refused:
     offers = _offers(chain, called, request, ledger)
     if isinstance(offers, Refused):
         return offers
-    longest = request.maximum_seconds
-    if caller.maximum_call_seconds is not None:
-        longest = min(longest, caller.maximum_call_seconds)
-    affordable = _affordable(chain, levels, longest)
-    if isinstance(affordable, Refused):
-        return affordable
-    return Plan(found.found_by, chain, called, inbound, levels, offers, affordable)
+    seconds = affordable(chain, levels, longest_call(request, caller))
+    if isinstance(seconds, Refused):
+        return seconds
+    return Plan(found.found_by, chain, called, inbound, levels, offers, seconds)
 
 
 def standing(chain: list[Account], at: datetime) -> Refused | None:
@@ -119,9 +116,10 @@ def standing(chain: list[Account], at: datetime) -> Refused | None:
     return None
 
 
-def _limits(
+def limits(
     chain: list[Account], inbound: Inbound | None, at: datetime, ledger: Ledger
 ) -> Refused | None:
+    """Whether one more call is within everybody's channels and calls per second."""
     for account in chain:
         profile = account.profile
         if profile.max_channels and account.channels >= profile.max_channels:
@@ -178,9 +176,17 @@ def _offers(
     return offers
 
 
-def _affordable(
+def longest_call(request: Authorize | Reauthorize, caller: Profile) -> int:
+    """How many seconds a call may last, whatever the money: the client's or account's maximum."""
+    if caller.maximum_call_seconds is None:
+        return request.maximum_seconds
+    return min(request.maximum_seconds, caller.maximum_call_seconds)
+
+
+def affordable(
     chain: list[Account], levels: tuple[Level, ...], longest_seconds: int
 ) -> int | Refused:
+    """The seconds, up to `longest_seconds`, that every level can pay; at least 1."""
     seconds = longest_seconds
     for account, level in zip(chain, levels, strict=True):
         available = account.available_micros
@@ -308,9 +314,7 @@ def reauthorize(request: Reauthorize, ledger: Ledger) -> Granted | Refused:
     refused = standing(chain, request.at)
     if refused is not None:
         return refused
-    longest = request.maximum_seconds
-    if chain[0].profile.maximum_call_seconds is not None:
-        longest = min(longest, chain[0].profile.maximum_call_seconds)
+    longest = longest_call(request, chain[0].profile)
     payable = max(_payable(call, longest, ledger), call.granted_seconds)
     total = min(payable, elapsed + request.slice_seconds) if request.slice_seconds else payable
     total = max(total, call.granted_seconds)

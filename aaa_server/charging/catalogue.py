@@ -82,6 +82,10 @@ class Inbound(NamedTuple):
     group: ResourceGroup
     tech_prefix: str
 
+    def without_prefix(self, called: str) -> str:
+        """The number that was meant: the tech prefix only tells whose call it is."""
+        return called[len(self.tech_prefix) :]
+
 
 @dataclass(slots=True)
 class Catalogue:

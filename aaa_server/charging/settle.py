@@ -132,7 +132,7 @@ def _open_unauthorized(request: Start | Update | Stop, begun: datetime, ledger: 
         call.account_id, call.found_by = found.account_id, found.found_by
         inbound = ledger.catalogue.inbound(request.origin, request.called)
         if inbound is not None:
-            call.called = call.called[len(inbound.tech_prefix) :]
+            call.called = inbound.without_prefix(call.called)
         chain = ledger.accounts[found.account_id].profile.chain
         call.party = (*chain, *ledger.providers_of(chain[-1]))
     ledger.write(call)
