@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 NAMES = Names(load())
 KAMAILIO = Names(load(client_type="kamailio"))
-FILES = sorted(DIRECTORY.iterdir())
+FILES = sorted(path for path in DIRECTORY.iterdir() if path.name != "dictionary.local")
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
@@ -29,7 +29,7 @@ def test_every_file_loads_alone_without_a_warning(
     assert caplog.records == []
 
 
-def test_every_file_is_read_by_somebody(caplog: pytest.LogCaptureFixture) -> None:
+def test_every_file_is_read_by_somebody() -> None:
     included = {
         line.split()[1]
         for line in (DIRECTORY / "dictionary").read_text().splitlines()

@@ -368,6 +368,20 @@ def test_a_reply_to_a_closed_port_is_counted_and_no_error(bench: Bench) -> None:
     assert bench.reactor.readers == []
 
 
+def test_a_server_may_be_stopped_while_it_reads(bench: Bench) -> None:
+    def stop(_: Fresh) -> Deferred[bytes | None]:
+        bench.server.stop()
+        return succeed(None)
+
+    bench.answer = stop
+    port = bench.port(AUTH)
+    for identifier in range(3):
+        bench.send(access_request(GUESS, identifier=identifier))
+    port.doRead()
+    assert bench.receiver.counts == {(AUTH, "requests"): 1}
+    assert port.fileno() == -1
+
+
 def test_a_lost_reader_closes_its_port(bench: Bench) -> None:
     port = bench.port(AUTH)
     port.connectionLost(None)
