@@ -50,11 +50,14 @@ def cluster() -> Iterator[EmbeddedPostgres]:
     folder = Path(tempfile.mkdtemp(prefix="sky-", dir="/tmp"))
     # The server of a test run by root is another user's, who must get there.
     folder.chmod(0o755)
+    embedded = EmbeddedPostgres(folder, settings=CLUSTER_SETTINGS)
     try:
-        with EmbeddedPostgres(folder, settings=CLUSTER_SETTINGS) as embedded:
+        with embedded:
             yield embedded
     finally:
         shutil.rmtree(folder)
+        # Elsewhere, when that user cannot get at the installed binaries.
+        shutil.rmtree(embedded.home.parent, ignore_errors=True)
 
 
 @pytest.fixture(scope="session")

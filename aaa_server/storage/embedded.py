@@ -65,14 +65,18 @@ class Owner(NamedTuple):
 
 
 class EmbeddedPostgres:
-    """The PostgreSQL that lives in `directory`. A context manager: `open` and `close`."""
+    """The PostgreSQL of `directory`. A context manager: `open` and `close`.
+
+    `home` is where its data, socket and log are once it is open: below `directory`, or,
+    where the server's user cannot get there, below `SYSTEM_FOLDER`.
+    """
 
     def __init__(self, directory: Path, *, settings: Mapping[str, str] | None = None) -> None:
         self.directory = directory.absolute()
         self.settings = dict(settings or {})
         self.url = ""
         self._binaries = Path()
-        self._home = Path()
+        self.home = Path()
         self._owner = Owner(-1, -1, "")
         self._users: IO[str] | None = None
 
@@ -125,15 +129,16 @@ class EmbeddedPostgres:
     # -------------------------------------------------------------- where and who
 
     @property
-    def _data(self) -> Path:
-        return self._home / "data"
+    def data(self) -> Path:
+        """PostgreSQL's own folder."""
+        return self.home / "data"
 
     @property
     def _socket_folder(self) -> Path:
-        near = self._home / "run"
+        near = self.home / "run"
         if len(os.fsencode(near / f".s.PGSQL.{PORT}")) <= SOCKET_OCTETS_MAX:
             return near
-        return Path("/tmp") / f"sky-aaa-{_name_of(self._home)}"
+        return Path("/tmp") / f"sky-aaa-{_name_of(self.home)}"
 
     def _settle(self) -> None:
         """Finds the binaries, the folder of the data and the user that the server runs as."""
@@ -146,7 +151,7 @@ class EmbeddedPostgres:
                     f"{home} belongs to user {_user_name(home.stat().st_uid)}, not to"
                     f" {owner.name}: run this as that user or as root"
                 )
-            self._binaries, self._home, self._owner = binaries, home, owner
+            self._binaries, self.home, self._owner = binaries, home, owner
             return
         owner = _unprivileged_owner(self.directory)
         system = SYSTEM_FOLDER / _name_of(self.directory)
@@ -161,7 +166,7 @@ class EmbeddedPostgres:
             home = system / "postgresql"
             if home.exists():
                 owner = _owner_of_uid(home.stat().st_uid)
-        self._binaries, self._home, self._owner = binaries, home, owner
+        self._binaries, self.home, self._owner = binaries, home, owner
 
     # -------------------------------------------------------------- start and stop
 
@@ -189,31 +194,31 @@ class EmbeddedPostgres:
             ready = self._run("pg_isready", "-q", "-h", str(self._socket_folder), "-p", str(PORT))
             if ready.returncode == 0:
                 return True
-            pid = _postmaster_pid(self._data)
+            pid = _postmaster_pid(self.data)
             if pid is None:
                 return False
-            if not _is_postmaster(pid, self._data):
+            if not _is_postmaster(pid, self.data):
                 # The number that a killed server left behind now belongs to something else.
-                (self._data / "postmaster.pid").unlink(missing_ok=True)
+                (self.data / "postmaster.pid").unlink(missing_ok=True)
                 return False
             if time.monotonic() > deadline:
                 raise DatabaseUnavailable(
-                    f"PostgreSQL (process {pid}) in {self._data} does not answer; see {self._log}"
+                    f"PostgreSQL (process {pid}) in {self.data} does not answer; see {self._log}"
                 )
             time.sleep(POLL_SECONDS)
 
     @property
     def _log(self) -> Path:
-        return self._home / "log"
+        return self.home / "log"
 
     def _initialise(self) -> None:
         """Makes the folders and, once, the cluster; a half-made one is thrown away."""
         self._make_home()
-        for folder in (self._home, self._socket_folder, self._log):
+        for folder in (self.home, self._socket_folder, self._log):
             self._make_private(folder)
-        if self._data.exists():
+        if self.data.exists():
             return
-        unfinished = self._home / "data.new"
+        unfinished = self.home / "data.new"
         shutil.rmtree(unfinished, ignore_errors=True)
         made = self._run(
             "initdb",
@@ -226,6 +231,8 @@ class EmbeddedPostgres:
             "--builtin-locale=C.UTF-8",
             "--auth=peer",
             "--no-instructions",
+            # A throw-away server, of a test: its first files need not survive a power cut.
+            *(["--no-sync"] if self.settings.get("fsync") == "off" else []),
         )
         if made.returncode != 0:
             raise DatabaseUnavailable(f"initdb in {unfinished}: {_last_lines(made.stderr)}")
@@ -234,7 +241,7 @@ class EmbeddedPostgres:
             "include 'sky-aaa.conf'  # written anew at every start\n"
             "\n# Settings of your own go below this line.\n",
         )
-        unfinished.rename(self._data)
+        unfinished.rename(self.data)
 
     def _start(self) -> None:
         self._write_settings()
@@ -244,16 +251,16 @@ class EmbeddedPostgres:
             "start",
             "--wait",
             f"--timeout={RECOVERY_SECONDS_MAX:.0f}",
-            f"--pgdata={self._data}",
+            f"--pgdata={self.data}",
             f"--log={startup}",
         )
         if started.returncode != 0:
             said = _run_as(self._owner, ["tail", "-n", "5", str(startup)])
             raise DatabaseUnavailable(
-                f"PostgreSQL in {self._data} does not start:"
+                f"PostgreSQL in {self.data} does not start:"
                 f" {_last_lines(said.stdout or started.stderr)}"
             )
-        log.info("PostgreSQL runs in {folder}", folder=str(self._data))
+        log.info("PostgreSQL runs in {folder}", folder=str(self.data))
 
     def _stop(self) -> None:
         stopped = self._run(
@@ -262,12 +269,12 @@ class EmbeddedPostgres:
             "--wait",
             "--mode=fast",
             f"--timeout={STOP_SECONDS_MAX:.0f}",
-            f"--pgdata={self._data}",
+            f"--pgdata={self.data}",
         )
         if stopped.returncode != 0:
             log.warn(
                 "PostgreSQL in {folder} did not stop: {reason}",
-                folder=str(self._data),
+                folder=str(self.data),
                 reason=_last_lines(stopped.stderr),
             )
 
@@ -290,15 +297,15 @@ class EmbeddedPostgres:
 
     def _write_settings(self) -> None:
         lines = [f"{name} = {_quoted(value)}" for name, value in self._all_settings().items()]
-        self._write(self._data / "sky-aaa.conf", "\n".join(lines) + "\n")
+        self._write(self.data / "sky-aaa.conf", "\n".join(lines) + "\n")
         self._write(
-            self._data / "pg_hba.conf",
+            self.data / "pg_hba.conf",
             "# The operating system says who is at the other end of the socket.\n"
             "local all all peer map=sky_aaa\n",
         )
         names = {self._owner.name, _user_name(os.geteuid()), "root"}
         self._write(
-            self._data / "pg_ident.conf",
+            self.data / "pg_ident.conf",
             "".join(f'sky_aaa "{name}" all\n' for name in sorted(names)),
         )
 
@@ -343,9 +350,9 @@ class EmbeddedPostgres:
         return _run_as(self._owner, [str(self._binaries / program), *arguments])
 
     def _make_home(self) -> None:
-        if not self._home.exists():
-            self._home.mkdir(mode=0o700)
-            os.chown(self._home, self._owner.uid, self._owner.gid, follow_symlinks=False)
+        if not self.home.exists():
+            self.home.mkdir(mode=0o700)
+            os.chown(self.home, self._owner.uid, self._owner.gid, follow_symlinks=False)
 
     # Whatever stands below the home is made by the server's user itself, never by root in a
     # folder where that user could have laid a link.
