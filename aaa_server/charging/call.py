@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from aaa_server.rating.money import EXCHANGE_SCALE
@@ -17,70 +18,48 @@ if TYPE_CHECKING:
     from datetime import datetime
 
 CallKey = tuple[int, str]  # client row, session key
-PRICES_HELD_MAX = 200_000  # then the cache starts again: 1 000 000 rates must not double in memory
+
+# Real price lists have a few thousand different prices.
+TERMS_HELD_MAX = 65_536
 
 
 class Price(NamedTuple):
-    """One rate row as it is applied to one account: markup and exchange rate are inside `terms`.
+    """One rate row as it is applied to one account: markup and exchange rate are in `terms`.
 
-    `currency` is the price list's; `text` is all of this as JSON without brackets.
+    `currency` is the price list's.
     """
 
     rate_id: int
     prefix: str
     currency: str
     terms: Terms
-    text: str
 
-
-# By their own values, and by the row, markup and exchange rate that they were made of.
-_prices: dict[tuple[object, ...], Price] = {}
-_applied: dict[tuple[int, int, int], tuple[Terms, Price]] = {}
+    @property
+    def text(self) -> str:
+        """All of it as JSON without brackets. A prefix and a currency need no escaping."""
+        terms = self.terms
+        return (
+            f'{self.rate_id},"{self.prefix}","{self.currency}",{terms.per_minute_nanos},'
+            f"{terms.connect_fee_micros},{terms.included_seconds},{terms.initial_seconds},"
+            f"{terms.increment_seconds},{terms.minimum_charge_micros},{terms.markup_ppm},"
+            f"{terms.exchange_e10}"
+        )
 
 
 def apply_rate(rate: Rate, currency: str, *, markup_ppm: int, exchange_e10: int) -> Price:
     """`rate` of a price list in `currency`, with markup and exchange rate worked in."""
-    key = (rate.rate_id, markup_ppm, exchange_e10)
-    held = _applied.get(key)
-    if held is not None and (held[0] is rate.terms or held[0] == rate.terms):
-        return held[1]
     terms = rate.terms
-    if markup_ppm:
-        terms = terms.with_markup(markup_ppm)
-    if exchange_e10 != EXCHANGE_SCALE:
-        terms = terms.with_exchange(exchange_e10)
-    if len(_applied) >= PRICES_HELD_MAX:
-        _applied.clear()
-    made = _price((rate.rate_id, rate.prefix, currency, *_numbers(terms)), terms)
-    _applied[key] = (rate.terms, made)
-    return made
+    if markup_ppm or exchange_e10 != EXCHANGE_SCALE:
+        terms = _worked_in(terms, markup_ppm, exchange_e10)
+    return Price(rate.rate_id, rate.prefix, currency, terms)
 
 
-def _price(values: tuple[Any, ...], terms: Terms | None = None) -> Price:
-    """The one `Price` of these values: rate, prefix, currency and the numbers of its Terms."""
-    held = _prices.get(values)
-    if held is not None:
-        return held
-    if len(_prices) >= PRICES_HELD_MAX:
-        _prices.clear()
-    text = json.dumps(values, separators=(",", ":"))[1:-1]
-    rate_id, prefix, currency, *numbers = values
-    made = Price(rate_id, prefix, currency, terms or Terms(*numbers), text)
-    _prices[values] = made
-    return made
+@lru_cache(maxsize=TERMS_HELD_MAX)
+def _worked_in(terms: Terms, markup_ppm: int, exchange_e10: int) -> Terms:
+    return terms.with_markup(markup_ppm).with_exchange(exchange_e10)
 
 
-def _numbers(terms: Terms) -> tuple[int, ...]:
-    return (
-        terms.per_minute_nanos,
-        terms.connect_fee_micros,
-        terms.included_seconds,
-        terms.initial_seconds,
-        terms.increment_seconds,
-        terms.minimum_charge_micros,
-        terms.markup_ppm,
-        terms.exchange_e10,
-    )
+_terms = lru_cache(maxsize=TERMS_HELD_MAX)(Terms)
 
 
 class Level(NamedTuple):
@@ -102,7 +81,7 @@ class Offer(NamedTuple):
 
 def levels_text(levels: tuple[Level, ...]) -> str:
     """`levels` as JSON: [[account, rate, prefix, currency, eight numbers of Terms], …]."""
-    return "[" + ",".join([f"[{level[0]},{level[1].text}]" for level in levels]) + "]"
+    return "[" + ",".join([f"[{level.account_id},{level.price.text}]" for level in levels]) + "]"
 
 
 def offers_text(offers: tuple[Offer, ...]) -> str:
@@ -117,14 +96,20 @@ def offers_text(offers: tuple[Offer, ...]) -> str:
 
 def read_levels(text: str) -> tuple[Level, ...]:
     """The opposite of `levels_text`."""
-    return tuple([Level(row[0], _price(tuple(row[1:]))) for row in json.loads(text)])
+    return tuple([Level(row[0], _price(row[1:])) for row in json.loads(text)])
 
 
 def read_offers(text: str) -> tuple[Offer, ...]:
     """The opposite of `offers_text`."""
+    if text == "[]":
+        return ()
     return tuple(
-        [Offer(row[0], row[1], row[2], row[3], _price(tuple(row[4:]))) for row in json.loads(text)]
+        [Offer(row[0], row[1], row[2], row[3], _price(row[4:])) for row in json.loads(text)]
     )
+
+
+def _price(values: list[Any]) -> Price:
+    return Price(values[0], values[1], values[2], _terms(*values[3:]))
 
 
 @dataclass(slots=True)

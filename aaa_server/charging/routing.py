@@ -9,8 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from aaa_server.charging.call import Offer, apply_rate
-from aaa_server.rating.lcr import STRATEGIES, Route
-from aaa_server.rating.money import EXCHANGE_SCALE
+from aaa_server.rating.lcr import REFERENCE_CALL_SECONDS, STRATEGIES, Route
 from aaa_server.rating.prefix import dial_number
 
 if TYPE_CHECKING:
@@ -60,21 +59,19 @@ def consider(attachment: Attachment, wish: Wish, ledger: Ledger) -> Route | str:
         return f"prefix {rate.prefix} is blocked"
     assert group.tariff is not None
     catalogue = ledger.catalogue
-    exchange_e10 = catalogue.exchange_e10(group.tariff.currency, catalogue.admin_currency, wish.at)
+    currency = group.tariff.currency
+    exchange_e10 = catalogue.exchange_e10(currency, catalogue.admin_currency, wish.at)
     if exchange_e10 is None or _provider_exchange(group, wish.at, ledger) is None:
-        return f"no exchange rate for {group.tariff.currency}"
-    terms = rate.terms
-    if exchange_e10 != EXCHANGE_SCALE:
-        terms = terms.with_exchange(exchange_e10)
+        return f"no exchange rate for {currency}"
+    compared = apply_rate(rate, currency, markup_ppm=0, exchange_e10=exchange_e10)
     return Route(
-        resource_group_id=group.resource_group_id,
-        name=group.name,
-        provider_id=group.account_id,
-        rate=rate,
-        terms=terms,
-        dial=dial_string(group, rate, wish.called),
-        priority=attachment.priority,
-        weight=attachment.weight,
+        group.resource_group_id,
+        group.name,
+        group.account_id,
+        rate,
+        compared.terms.cost_micros(REFERENCE_CALL_SECONDS),
+        attachment.priority,
+        attachment.weight,
     )
 
 
@@ -132,7 +129,7 @@ def _offer(route: Route, wish: Wish, ledger: Ledger) -> Offer:
     group = ledger.catalogue.resource_groups[route.resource_group_id]
     exchange_e10 = _provider_exchange(group, wish.at, ledger)
     assert exchange_e10 is not None  # `consider` has dropped the others
-    return _priced(group, route.rate, route.dial, exchange_e10)
+    return _priced(group, route.rate, dial_string(group, route.rate, wish.called), exchange_e10)
 
 
 def _priced(group: ResourceGroup, rate: Rate, dial: str, exchange_e10: int) -> Offer:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from aaa_server.rating.rate import Rate, Terms
+    from aaa_server.rating.rate import Rate
 
 # Providers are compared by what a call of this length is expected to cost, so connect
 # fees and billing steps count as well as the price: a usual average call duration.
@@ -17,17 +17,16 @@ REFERENCE_CALL_SECONDS = 180
 class Route(NamedTuple):
     """One outbound resource group that can take the call.
 
-    `rate` is the provider's row; `terms` are its terms in the one currency in which all
-    routes of a call are compared. `dial` is the complete dial string. The lower
-    `priority` comes first, `weight` is a share.
+    `rate` is the provider's row; `cost_micros` is the reference call's price by it, in the
+    one currency in which all routes of a call are compared. The lower `priority` comes
+    first, `weight` is a share.
     """
 
     resource_group_id: int
     name: str
     provider_id: int
     rate: Rate
-    terms: Terms
-    dial: str
+    cost_micros: int
     priority: int = 0
     weight: int = 1
 
@@ -50,7 +49,7 @@ STRATEGIES: dict[str, Callable[[list[Route], str], list[Route]]] = {
 
 
 def _by_cost(route: Route) -> tuple[int, int, str]:
-    return (route.terms.cost_micros(REFERENCE_CALL_SECONDS), route.priority, route.name)
+    return (route.cost_micros, route.priority, route.name)
 
 
 def _by_prefix(route: Route) -> tuple[int, int, int, str]:

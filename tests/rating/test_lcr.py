@@ -14,7 +14,8 @@ DAWN = datetime(2026, 1, 1, tzinfo=UTC)
 
 def route(name: str, prefix: str, terms: Terms, priority: int = 0) -> Route:
     rate = Rate(1, prefix, terms, DAWN, None)
-    return Route(int(name[3:]), name, 1, rate, terms, f"sofia/gateway/{name}", priority)
+    cost_micros = terms.cost_micros(REFERENCE_CALL_SECONDS)
+    return Route(int(name[3:]), name, 1, rate, cost_micros, priority)
 
 
 CHEAP = Terms(10_000_000, initial_seconds=1, increment_seconds=1)
@@ -50,5 +51,5 @@ def test_routes_are_compared_in_one_currency() -> None:
     # 0.010 EUR at 1.2 USD is dearer than 0.011 USD.
     euro = route("RG_1", "44", CHEAP.with_exchange(12_000_000_000))
     dollar = route("RG_2", "44", Terms(11_000_000, initial_seconds=1, increment_seconds=1))
-    assert euro.terms.cost_micros(REFERENCE_CALL_SECONDS) == 36_000
+    assert euro.cost_micros == 36_000
     assert [each.name for each in STRATEGIES["least-cost"]([euro, dollar], "")] == ["RG_2", "RG_1"]
