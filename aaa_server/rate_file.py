@@ -1,0 +1,613 @@
+"""Rate files: CSV or XLSX as carriers send them, read into rows or into named mistakes.
+
+Nothing is guessed about a price: a cell that is not exactly a number, a prefix that stands
+twice, a date that has two readings is a bad line, with its line, column, value and reason.
+What is found by itself is the form: delimiter, the line of the headers, what they mean.
+"""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import re
+import warnings
+import zipfile
+import zlib
+from datetime import UTC, date, datetime, time
+from decimal import Decimal
+from functools import lru_cache
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any, NamedTuple
+from zoneinfo import ZoneInfo
+
+from aaa_server.rating.money import parse_micros, parse_nanos
+from aaa_server.storage.rates import RateRow
+
+if TYPE_CHECKING:
+    import io
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from pathlib import Path
+
+HEADER_WITHIN_LINES = 30  # titles, addresses and notices may stand above the headers
+LINES_MAX = 3_000_000
+BLOCK_SECONDS_MAX = 86_400  # a longer billing block or grace time is a mistake
+PROGRESS_LINES = 2_000
+
+# Column -> how others call it: in lower case, letters and digits alone.
+SYNONYMS = {
+    "prefix": "code codes dialcode dialcodes dialingcode diallingcode dialprefix dialpattern "
+    "destinationcode pattern prefixes e164 breakout",
+    "destination": "destinationname dest name description country countryname zone zonename "
+    "region location area route routename",
+    "connect_fee": "connectionfee connectcost connectioncost connectcharge connectioncharge "
+    "setupfee setupcost setupcharge setup callsetup flagfall surcharge",
+    "per_minute": "rate price cost costmin costperminute costpermin perminutecost permincost "
+    "ratemin rateperminute ratepermin perminuterate pricemin priceperminute pricepermin "
+    "perminuteprice minuterate minuteprice newrate newprice currentrate",
+    "included_seconds": "included gracetime graceperiod graceseconds freeseconds",
+    "initial_seconds": "initial initialincrement initialinterval initialblock initialperiod "
+    "firstincrement firstinterval firstblock interval1 minimumseconds minimumduration mintime",
+    "increment_seconds": "increment intervaln nextincrement nextinterval nextblock "
+    "subsequentincrement subsequentinterval additionalincrement secondinterval",
+    "minimum_charge": "mincharge minimumcost mincost minimumfee minfee",
+    "effective_from": "effective effectivedate effectivetime effectivedatetime startdate "
+    "starttime start validfrom from begin begindate activationdate activefrom datefrom",
+    "effective_to": "enddate endtime end validto validuntil until to expires expiry expirydate "
+    "expirationdate dateto",
+    "blocked": "block barred banned disabled forbidden",
+    "strip": "stripdigits removedigits removeprefix",
+    "prepend": "prependdigits addprefix adddigits",
+    "priority": "precedence preference lcrpriority order",
+    # Not a column of its own: both block lengths in one cell, "60/1".
+    "interval": "interval1n intervals billing billingincrement billingincrements "
+    "billinginterval billingterms billingunit increments rounding pulse",
+}
+COLUMNS = tuple(SYNONYMS)
+REQUIRED = ("prefix", "per_minute")
+
+_KNOWN_AS = {
+    name: column
+    for column, synonyms in SYNONYMS.items()
+    for name in (column.replace("_", ""), *synonyms.split())
+}
+_CURRENCY_IN_HEADER = re.compile(r"\b(usd|eur|gbp|cad|aud|chf)\b|[$€£]", re.IGNORECASE)
+_CURRENCY_SIGNS = " \u00a0$€£"
+_INTERVAL = re.compile(r"([0-9]{1,5})\s*[/+:-]\s*([0-9]{1,5})")
+_WHOLE = re.compile(r"([0-9]{1,9})(?:\.0*)?")
+_SIGNED = re.compile(r"-?[0-9]{1,9}")
+_PREFIX = re.compile(r"[0-9*#]{1,32}")
+_PREPEND = re.compile(r"[0-9*#+]{0,32}")
+_GERMAN_DATE = re.compile(r"([0-9]{1,2})\.([0-9]{1,2})\.([0-9]{4})(.*)")
+_YES = frozenset(("1", "yes", "y", "true", "t", "on", "x", "blocked"))
+_NO = frozenset(("0", "no", "n", "false", "f", "off", "-"))
+# How databases and people write that there is no date; and, of ends, that there is none.
+_NO_DATE = frozenset(("-", "none", "null", "0000-00-00", "0000-00-00 00:00:00"))
+_NEVER = re.compile(r"never|9999-12-31.*")
+
+
+class Unreadable(Exception):
+    """It is no rate file, or its columns cannot be told; the text says what and what to do."""
+
+
+class BadLine(NamedTuple):
+    """One thing that is wrong. `column` is the header as it stands in the file."""
+
+    line: int
+    column: str
+    value: str
+    reason: str
+
+
+class Defaults(NamedTuple):
+    """What a row gets where the file says nothing, and the zone of times without one."""
+
+    initial_seconds: int = 60
+    increment_seconds: int = 60
+    time_zone: str = "UTC"
+
+
+class RateFile(NamedTuple):
+    """What a file holds: its good rows, its bad lines, and which headers were understood."""
+
+    rows: list[RateRow]
+    bad: list[BadLine]
+    headers: dict[str, str]  # column -> header
+    ignored: list[str]  # headers that mean nothing here
+    lines: int  # with data
+
+
+class _Table(NamedTuple):
+    """The lines of a file with their numbers, and how they are written."""
+
+    lines: Iterator[tuple[int, Sequence[str]]]
+    decimal_comma: bool
+    position: Callable[[], int]
+    size: int
+
+
+def read(
+    path: Path,
+    *,
+    effective: datetime,
+    defaults: Defaults | None = None,
+    mapping: Mapping[str, str] | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> RateFile:
+    """All rows of the file at `path`.
+
+    Rows without a date begin at `effective`. `mapping` names the header of a column where
+    the synonyms do not find it. `progress` is called with what is done, and of how much.
+    Raises `Unreadable`, and `OSError`.
+    """
+    defaults = defaults or Defaults()
+    with path.open("rb") as file:
+        start = file.read(8)
+        file.seek(0)
+        if start.startswith(b"PK\x03\x04"):
+            table = _open_xlsx(file, path)
+        elif start.startswith(b"\xd0\xcf\x11\xe0"):
+            raise Unreadable(f"{path}: the old Excel format (XLS): save it as XLSX or CSV")
+        else:
+            table = _open_csv(file, path)
+        try:
+            return _read_table(table, path, effective, defaults, mapping or {}, progress)
+        except UnicodeDecodeError as error:
+            raise Unreadable(
+                f"{path}: not UTF-8 (octet 0x{error.object[error.start]:02x}): save it as UTF-8"
+            ) from error
+
+
+def _read_table(
+    table: _Table,
+    path: Path,
+    effective: datetime,
+    defaults: Defaults,
+    mapping: Mapping[str, str],
+    progress: Callable[[int, int], None] | None,
+) -> RateFile:
+    headers = _find_headers(table, path, mapping)
+    reader = _RowReader(headers, defaults, decimal_comma=table.decimal_comma)
+    rows: list[RateRow] = []
+    bad: list[BadLine] = []
+    lines = 0
+    for line, cells in table.lines:
+        if not any(cells):
+            continue
+        lines += 1
+        if lines > LINES_MAX:
+            raise Unreadable(f"{path}: more than {LINES_MAX} lines: split it")
+        problems_before = len(bad)
+        row = reader.row(line, cells, bad)
+        if len(bad) == problems_before:
+            rows.append(row)
+        if progress is not None and lines % PROGRESS_LINES == 0:
+            progress(table.position(), table.size)
+    rows = _without_overlaps(rows, effective, headers, bad)
+    bad.sort(key=lambda problem: problem.line)
+    return RateFile(rows, bad, headers.named, headers.ignored, lines)
+
+
+# ------------------------------------------------------------------ the two formats
+
+
+def _open_csv(file: io.BufferedReader, path: Path) -> _Table:
+    size = path.stat().st_size
+    start = file.read(64 * 1024)
+    file.seek(0)
+    if start.startswith((b"\xff\xfe", b"\xfe\xff")):
+        raise Unreadable(f"{path}: UTF-16 text: save it as UTF-8")
+    delimiter = _delimiter(start.decode("utf-8-sig", errors="replace"))
+    text = codecs.iterdecode(file, "utf-8-sig")
+    # strict: a quote that is never closed must not swallow the rest of the file.
+    reader = csv.reader(text, delimiter=delimiter, strict=True)
+
+    def lines() -> Iterator[tuple[int, Sequence[str]]]:
+        line = 1
+        try:
+            for cells in reader:
+                yield line, cells
+                line = reader.line_num + 1
+        except csv.Error as error:
+            raise Unreadable(f"{path}: line {line}: {error}") from error
+
+    return _Table(lines(), delimiter == ";", file.tell, size)
+
+
+def _delimiter(start: str) -> str:
+    """The separator that the first lines have most of, quoted text left out."""
+    told = re.match(r"sep=(.)\r?\n", start)
+    if told is not None:
+        return told[1]
+    counts = dict.fromkeys(";\t,", 0)
+    for line in start.splitlines()[:HEADER_WITHIN_LINES]:
+        bare = re.sub(r'"[^"]*"', "", line)
+        for delimiter in counts:
+            # A line's worth at most, so that a sentence full of commas does not outvote all.
+            counts[delimiter] += min(bare.count(delimiter), len(COLUMNS))
+    # Where there are as many: decimal commas and sentences make commas, nothing makes the others.
+    return max(counts, key=lambda delimiter: counts[delimiter])
+
+
+def _open_xlsx(file: io.BufferedReader, path: Path) -> _Table:
+    from openpyxl import load_workbook
+    from openpyxl.utils.exceptions import InvalidFileException
+
+    # What openpyxl lets out of a broken archive or its XML (ParseError is a SyntaxError).
+    broken = (
+        InvalidFileException,
+        zipfile.BadZipFile,
+        zlib.error,
+        SyntaxError,
+        LookupError,
+        ValueError,
+        TypeError,
+        EOFError,
+    )
+    try:
+        with warnings.catch_warnings():
+            # Unknown extensions and styles are no concern of the numbers in the cells.
+            warnings.simplefilter("ignore")
+            book = load_workbook(file, read_only=True, data_only=True)
+            sheet = book.active
+    except broken as error:
+        raise Unreadable(f"{path}: not a readable XLSX file: {error}") from error
+    if sheet is None or not hasattr(sheet, "iter_rows"):
+        raise Unreadable(f"{path}: its active sheet is no table")
+    reached = 0
+
+    def lines() -> Iterator[tuple[int, Sequence[str]]]:
+        nonlocal reached
+        try:
+            for line, cells in enumerate(sheet.iter_rows(values_only=True), 1):
+                reached = line
+                yield line, [_cell_text(cell) for cell in cells]
+        except broken as error:
+            raise Unreadable(f"{path}: behind line {reached}: broken XLSX: {error}") from error
+
+    return _Table(lines(), False, lambda: reached, sheet.max_row or 0)
+
+
+def _cell_text(cell: Any) -> str:
+    """A spreadsheet's cell as its text would stand in a CSV file."""
+    match cell:
+        case None:
+            return ""
+        case str():
+            return cell
+        case bool():
+            return "yes" if cell else "no"
+        case int():
+            return str(cell)
+        case float():
+            # 15 digits are what a spreadsheet shows; the rest is binary noise.
+            return format(Decimal(format(cell, ".15g")), "f")
+        case datetime() | date() | time():
+            return cell.isoformat()
+        case _:
+            return str(cell)
+
+
+# ------------------------------------------------------------------ the headers
+
+
+class _Headers(NamedTuple):
+    places: dict[str, int]  # column -> cell
+    named: dict[str, str]  # column -> header
+    ignored: list[str]
+    width: int
+
+
+def _find_headers(table: _Table, path: Path, mapping: Mapping[str, str]) -> _Headers:
+    for column in mapping:
+        if column not in COLUMNS:
+            raise Unreadable(f"--map {column}: no such column; there are {', '.join(COLUMNS)}")
+    first: tuple[int, Sequence[str]] | None = None
+    for line, cells in table.lines:
+        if not any(cells) or (line == 1 and cells[0].startswith("sep=")):
+            continue
+        first = first or (line, cells)
+        headers = _headers(line, cells, mapping)
+        if headers is not None:
+            return headers
+        if line >= HEADER_WITHIN_LINES:
+            break
+    if first is None:
+        raise Unreadable(f"{path}: it is empty")
+    found = ", ".join(repr(cell.strip()) for cell in first[1] if cell.strip())
+    named = "".join(f" and {header!r} (--map {column})" for column, header in mapping.items())
+    raise Unreadable(
+        f"{path}: no line of headers with a prefix and a price{named} among the first "
+        f"{HEADER_WITHIN_LINES}; line {first[0]} has {found}: say what is what with "
+        "--map prefix=HEADER --map per_minute=HEADER"
+    )
+
+
+def _headers(line: int, cells: Sequence[str], mapping: Mapping[str, str]) -> _Headers | None:
+    """The headers in this line; None when it has no prefix or no price."""
+    wanted = {header.strip().lower(): column for column, header in mapping.items()}
+    candidates: dict[str, list[int]] = {}
+    for place, cell in enumerate(cells):
+        name = cell.strip().lower()
+        column = wanted.get(name) or (_meaning(name) if name else None)
+        if column is not None and (column not in mapping or name in wanted):
+            candidates.setdefault(column, []).append(place)
+    if any(column not in candidates for column in (*REQUIRED, *mapping)):
+        return None
+    places = {column: _the_one(line, column, found, cells) for column, found in candidates.items()}
+    return _Headers(
+        places,
+        {column: cells[place].strip() for column, place in places.items()},
+        [
+            cell.strip()
+            for place, cell in enumerate(cells)
+            if cell.strip() and place not in places.values()
+        ],
+        len(cells),
+    )
+
+
+def _meaning(header: str) -> str | None:
+    bare = re.sub(r"[^a-z0-9]", "", header)
+    without_currency = re.sub(r"[^a-z0-9]", "", _CURRENCY_IN_HEADER.sub("", header))
+    return _KNOWN_AS.get(bare) or _KNOWN_AS.get(without_currency)
+
+
+def _the_one(line: int, column: str, places: list[int], cells: Sequence[str]) -> int:
+    """Of several headers that could mean `column`, the one that does."""
+    if len(places) == 1:
+        return places[0]
+    order = (column.replace("_", ""), *SYNONYMS[column].split())
+    names = [re.sub(r"[^a-z0-9]", "", cells[place].lower()) for place in places]
+    if column == "destination" and len(set(names)) == len(names):
+        return min(places, key=lambda place: order.index(names[places.index(place)]))
+    both = " and ".join(repr(cells[place].strip()) for place in places)
+    raise Unreadable(
+        f"line {line}: {both} could both be {column}: say which with --map {column}=HEADER"
+    )
+
+
+# ------------------------------------------------------------------ the rows
+
+
+class _RowReader:
+    """Turns the cells of a line into a row, with what each column needs."""
+
+    def __init__(self, headers: _Headers, defaults: Defaults, *, decimal_comma: bool) -> None:
+        self._headers = headers
+        self._zone = ZoneInfo(defaults.time_zone)
+        self._comma = decimal_comma
+        self._base = RateRow(
+            prefix="",
+            per_minute_nanos=0,
+            initial_seconds=defaults.initial_seconds,
+            increment_seconds=defaults.increment_seconds,
+        )
+        readers: dict[str, tuple[str, Callable[[str], Any]]] = {
+            "prefix": ("prefix", _prefix),
+            "destination": ("destination", str),
+            "connect_fee": ("connect_fee_micros", self._amount(parse_micros)),
+            "per_minute": ("per_minute_nanos", self._amount(parse_nanos)),
+            "included_seconds": ("included_seconds", _seconds),
+            "initial_seconds": ("initial_seconds", _seconds),
+            "increment_seconds": ("increment_seconds", _increment),
+            "minimum_charge": ("minimum_charge_micros", self._amount(parse_micros)),
+            "effective_from": ("effective_from", self._instant),
+            "effective_to": ("effective_to", self._end),
+            "blocked": ("blocked", _yes_or_no),
+            "strip": ("strip", _strip),
+            "prepend": ("prepend", _prepend),
+            "priority": ("priority", _priority),
+            "interval": ("interval", _interval),
+        }
+        places = headers.places
+        if "initial_seconds" not in places and "interval" not in places:
+            # "Increment" then often holds both: 60/1.
+            readers["increment_seconds"] = ("interval", _interval_or_increment)
+        # The same prices, dates and blocks stand in thousands of lines: read once each.
+        self._plan = [
+            (place, headers.named[column], field, lru_cache(maxsize=16_384)(read_cell))
+            for column, place in places.items()
+            for field, read_cell in (readers[column],)
+        ]
+        self._width = headers.width
+
+    def row(self, line: int, cells: Sequence[str], bad: list[BadLine]) -> RateRow:
+        """The row; worth nothing when `bad` has grown."""
+        values: dict[str, Any] = {"line": line}
+        for place, header, field, read_cell in self._plan:
+            text = cells[place].strip() if place < len(cells) else ""
+            if text:
+                try:
+                    values[field] = read_cell(text)
+                except ValueError as problem:
+                    bad.append(BadLine(line, header, text, str(problem)))
+        interval = values.pop("interval", None)
+        if interval is not None:
+            if interval[0] is not None:
+                values["initial_seconds"] = interval[0]
+            values["increment_seconds"] = interval[1]
+        self._check(line, cells, values, bad)
+        return self._base._replace(**values)
+
+    def _check(
+        self, line: int, cells: Sequence[str], values: dict[str, Any], bad: list[BadLine]
+    ) -> None:
+        """What must be there, what must not, and what must fit together."""
+        named = self._headers.named
+        reported = {problem.column for problem in bad if problem.line == line} if bad else set()
+        for column, field in (("prefix", "prefix"), ("per_minute", "per_minute_nanos")):
+            if field not in values and named[column] not in reported:
+                bad.append(BadLine(line, named[column], "", "it is empty"))
+        beyond = [cell for cell in cells[self._width :] if cell.strip()]
+        if beyond:
+            bad.append(
+                BadLine(
+                    line,
+                    "",
+                    beyond[0],
+                    f"{len(cells)} cells, but {self._width} headers: is a quote missing around "
+                    "a text with the delimiter in it?",
+                )
+            )
+        begins, ends = values.get("effective_from"), values.get("effective_to")
+        if begins is not None and ends is not None and ends <= begins:
+            bad.append(
+                BadLine(
+                    line, named["effective_to"], ends.isoformat(), "it is not after the beginning"
+                )
+            )
+
+    def _amount(self, parse: Callable[[str], int]) -> Callable[[str], int]:
+        def read_amount(text: str) -> int:
+            bare = text.strip(_CURRENCY_SIGNS)
+            if self._comma and "." not in bare and bare.count(",") == 1:
+                bare = bare.replace(",", ".")
+            value = parse(bare)
+            if value < 0:
+                raise ValueError("it is below 0")
+            return value
+
+        return read_amount
+
+    def _end(self, text: str) -> datetime | None:
+        return None if _NEVER.fullmatch(text.lower()) else self._instant(text)
+
+    def _instant(self, text: str) -> datetime | None:
+        if text.lower() in _NO_DATE:
+            return None
+        german = _GERMAN_DATE.fullmatch(text)
+        if german is not None:
+            iso = f"{german[3]}-{german[2]:0>2}-{german[1]:0>2}{german[4]}"
+        elif re.match(r"[0-9]{4}/", text):
+            iso = text.replace("/", "-")
+        else:
+            iso = text
+        try:
+            when = datetime.fromisoformat(iso)
+            if when.tzinfo is None:
+                when = when.replace(tzinfo=self._zone)
+            return when.astimezone(UTC)
+        except (ValueError, OverflowError):
+            raise ValueError(
+                "it is no date that has only one reading: 2026-11-22, 2026-11-22 18:30 or "
+                "2026-11-22T18:30:00Z do"
+            ) from None
+
+
+def _prefix(text: str) -> str:
+    bare = text.removeprefix("+").replace(" ", "")
+    if not _PREFIX.fullmatch(bare):
+        if re.fullmatch(r"[0-9.,]+[eE]\+?[0-9]+", bare):
+            raise ValueError(
+                "a spreadsheet has rounded it: make the column text and enter it again"
+            )
+        raise ValueError("1 to 32 digits, * and # make a prefix")
+    return bare
+
+
+def _seconds(text: str) -> int:
+    match = _WHOLE.fullmatch(text)
+    if match is None:
+        raise ValueError("whole seconds are expected")
+    seconds = int(match[1])
+    if seconds > BLOCK_SECONDS_MAX:
+        raise ValueError(f"more than {BLOCK_SECONDS_MAX} seconds, a day, is a mistake")
+    return seconds
+
+
+def _increment(text: str) -> int:
+    seconds = _seconds(text)
+    if seconds == 0:
+        raise ValueError("an increment is at least 1 second")
+    return seconds
+
+
+def _interval(text: str) -> tuple[int | None, int]:
+    """Initial block and increment; a number alone is both."""
+    match = _INTERVAL.fullmatch(text)
+    if match is not None:
+        return _seconds(match[1]), _increment(match[2])
+    if not _WHOLE.fullmatch(text):
+        raise ValueError("initial block and increment are expected, like 60/1")
+    return _increment(text), _increment(text)
+
+
+def _interval_or_increment(text: str) -> tuple[int | None, int]:
+    """As `_interval`, but a number alone says nothing about the initial block."""
+    return _interval(text) if _INTERVAL.fullmatch(text) else (None, _increment(text))
+
+
+def _yes_or_no(text: str) -> bool:
+    word = text.lower()
+    if word in _YES:
+        return True
+    if word in _NO:
+        return False
+    raise ValueError("yes or no is expected")
+
+
+def _strip(text: str) -> int:
+    match = _WHOLE.fullmatch(text)
+    if match is None or int(match[1]) > 32:
+        raise ValueError("0 to 32 digits can be stripped")
+    return int(match[1])
+
+
+def _prepend(text: str) -> str:
+    if not _PREPEND.fullmatch(text):
+        raise ValueError("digits, *, # and + can be prepended, 32 at most")
+    return text
+
+
+def _priority(text: str) -> int:
+    bare = text.removesuffix(".0")
+    if not _SIGNED.fullmatch(bare):
+        raise ValueError("a whole number is expected")
+    return int(bare)
+
+
+# ------------------------------------------------------------------ lines against each other
+
+
+def _without_overlaps(
+    rows: list[RateRow], effective: datetime, headers: _Headers, bad: list[BadLine]
+) -> list[RateRow]:
+    """The rows that no other of their prefix contradicts; the contradictions go to `bad`."""
+    by_prefix: dict[str, list[RateRow]] = {}
+    for row in rows:
+        by_prefix.setdefault(row.prefix, []).append(row)
+    left_out: set[int] = set()
+    for prefix, mine in by_prefix.items():
+        if len(mine) > 1:
+            left_out.update(_contradictions(prefix, mine, effective, headers, bad))
+    for row in rows:
+        ends = row.effective_to
+        if ends is not None and row.effective_from is None and ends <= effective:
+            reason = f"it is not after the beginning, {effective.isoformat()}"
+            bad.append(BadLine(row.line, headers.named["effective_to"], ends.isoformat(), reason))
+            left_out.add(row.line)
+    return [row for row in rows if row.line not in left_out] if left_out else rows
+
+
+def _contradictions(
+    prefix: str,
+    rows: Iterable[RateRow],
+    effective: datetime,
+    headers: _Headers,
+    bad: list[BadLine],
+) -> set[int]:
+    """The lines, all of them, that say two things about one prefix at one time."""
+    left_out: set[int] = set()
+    dated = sorted((row.effective_from or effective, row.line, row) for row in rows)
+    for (begins, line, row), (next_begins, next_line, _) in pairwise(dated):
+        if begins == next_begins:
+            reason = f"the same prefix at the same time stands in line {line}"
+        elif row.effective_to is not None and row.effective_to > next_begins:
+            reason = (
+                f"its row begins at {next_begins.isoformat()}, before the one in line {line} ends"
+            )
+        else:
+            continue
+        bad.append(BadLine(next_line, headers.named["prefix"], prefix, reason))
+        left_out.update((line, next_line))
+    return left_out
