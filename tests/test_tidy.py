@@ -22,6 +22,7 @@ LAYERS = {
     f"{PACKAGE}.charging": 2,
     f"{PACKAGE}.storage": 3,
     f"{PACKAGE}.group_commit": 3,
+    f"{PACKAGE}.rate_file": 3,
     f"{PACKAGE}.radius": 3,
     f"{PACKAGE}.diameter": 3,
     f"{PACKAGE}.online_charging": 4,
