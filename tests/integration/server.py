@@ -1,0 +1,190 @@
+"""The real server for a test: `sky-aaa serve` in a process of its own, on free ports."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import random
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from aaa_server.storage.database import connect
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+ROOT = Path(__file__).resolve().parents[2]
+SKY_AAA = str(Path(sys.executable).with_name("sky-aaa"))
+START_SECONDS_MAX = 30.0
+STOP_SECONDS_MAX = 20.0
+POLL_SECONDS = 0.01
+# Below the range that the kernel gives to clients, so that no client sits on a server's
+# port while that server is down.
+PORTS = range(20_000, 32_000)
+
+
+def free_port() -> int:
+    """A UDP port that nobody uses, on both families."""
+    while True:
+        number = random.choice(PORTS)
+        with contextlib.ExitStack() as stack:
+            try:
+                for family, address in ((socket.AF_INET, "0.0.0.0"), (socket.AF_INET6, "::1")):
+                    stack.enter_context(socket.socket(family, socket.SOCK_DGRAM)).bind(
+                        (address, number)
+                    )
+            except OSError:
+                continue
+            return number
+
+
+def wait_until(holds: Callable[[], Any], what: str, *, seconds: float = 10.0) -> Any:
+    """What `holds` returns once that is true; fails naming `what` when it never is."""
+    deadline = time.monotonic() + seconds
+    while not (outcome := holds()):
+        assert time.monotonic() < deadline, f"not within {seconds:.0f} s: {what}"
+        time.sleep(POLL_SECONDS)
+    return outcome
+
+
+class Server:
+    """`sky-aaa serve`; `options` are lines of its TOML, by section."""
+
+    def __init__(
+        self,
+        folder: Path,
+        url: str,
+        key_file: Path,
+        *,
+        addresses: Sequence[str] = ("127.0.0.1", "::1"),
+        processes: int = 1,
+        options: dict[str, str] | None = None,
+    ) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.url = url
+        self.auth_port = free_port()
+        self.acct_port = free_port()
+        self.processes = processes
+        self.config = folder / "sky-aaa.toml"
+        self._sections = {
+            "database": f"url = {json.dumps(url)}",
+            "secrets": f"key_file = {json.dumps(str(key_file))}",
+            "radius": f"address = {json.dumps(list(addresses))}\n"
+            f"auth_port = {self.auth_port}\nacct_port = {self.acct_port}\n"
+            f"processes = {processes}",
+            "metrics": "port = 0",
+        }
+        for section, lines in (options or {}).items():
+            said = self._sections.get(section)
+            self._sections[section] = lines if said is None else f"{said}\n{lines}"
+        self.config.write_text(
+            "\n".join(f"[{section}]\n{lines}\n" for section, lines in self._sections.items())
+        )
+        self._out = folder / "stdout"
+        self._log = folder / "stderr"
+        self.process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def log(self) -> str:
+        """All that the server has logged, of every start."""
+        return self._log.read_text(encoding="utf-8")
+
+    @property
+    def said(self) -> str:
+        """What the last start has printed."""
+        return self._out.read_text(encoding="utf-8")
+
+    def start(self, command: Sequence[str] = (), environ: dict[str, str] | None = None) -> None:
+        """Start, and wait until every process answers. `command` instead of `sky-aaa serve`."""
+        assert self.process is None, "it runs"
+        with self._out.open("wb") as out, self._log.open("ab") as log:
+            self.process = subprocess.Popen(
+                command or [SKY_AAA, "--config", str(self.config), "serve"],
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=log,
+                env=_environment() | (environ or {}),
+                cwd=self.config.parent,
+            )
+        wait_until(self._listens, "the server is ready", seconds=START_SECONDS_MAX)
+
+    def _listens(self) -> bool:
+        assert self.process is not None
+        assert self.process.poll() is None, f"it ended:\n{self.said}{self.log}"
+        ports = (self.auth_port, self.acct_port)
+        return all(sockets_on(port) >= self.processes for port in ports)
+
+    def kill(self) -> None:
+        """SIGKILL, as a crash or the kernel short of memory would; further processes end too."""
+        assert self.process is not None
+        self.process.kill()
+        self.process.wait()
+        self.process = None
+
+    def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
+        """Ask it to end; its exit status."""
+        assert self.process is not None
+        self.process.send_signal(number)
+        try:
+            return self.process.wait(STOP_SECONDS_MAX)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            raise
+        finally:
+            self.process = None
+
+    def children(self) -> list[int]:
+        """Numbers of its further processes."""
+        assert self.process is not None
+        number = self.process.pid
+        file = Path(f"/proc/{number}/task/{number}/children")
+        return [int(child) for child in file.read_text().split()]
+
+    def command(
+        self, *arguments: str, expected_status: int = 0, stdin: str = ""
+    ) -> subprocess.CompletedProcess[str]:
+        """A `sky-aaa` command on the same configuration, once it has ended."""
+        done = subprocess.run(
+            [SKY_AAA, "--config", self.config, *arguments],
+            input=stdin,
+            capture_output=True,
+            text=True,
+            env=_environment(),
+            check=False,
+            timeout=60,
+        )
+        assert done.returncode == expected_status, done.stdout + done.stderr
+        return done
+
+    def audit(self) -> None:
+        """Fails with the list of differences when the books do not agree."""
+        assert json.loads(self.command("audit", "-o", "json").stdout) == []
+
+    def query(self, statement: str, *parameters: object) -> list[tuple[Any, ...]]:
+        """The rows of one statement, on a connection of its own."""
+        with contextlib.closing(connect(self.url, autocommit=True)) as connection:
+            cursor = connection.cursor()
+            cursor.execute(statement, parameters)
+            return cursor.fetchall() if cursor.description is not None else []
+
+
+def sockets_on(port: int) -> int:
+    """How many IPv4 UDP sockets are bound to the port."""
+    wanted = f":{port:04X}"
+    lines = Path("/proc/net/udp").read_text().splitlines()[1:]
+    return sum(line.split()[1].endswith(wanted) for line in lines)
+
+
+def _environment() -> dict[str, str]:
+    """The environment without what would change a configuration."""
+    return {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith("SKY_AAA_") and name != "DATABASE_URL"
+    }
