@@ -216,7 +216,8 @@ def _refuse(call: Call, refused: Refused, request: Authorize, ledger: Ledger) ->
     found = whose(request.origin, request.called, ledger)
     if not isinstance(found, Refused):
         call.account_id, call.found_by = found.account_id, found.found_by
-        call.party = ledger.accounts[found.account_id].profile.chain
+        # The operator's own chain is empty.
+        call.party = ledger.accounts[found.account_id].profile.chain or (found.account_id,)
     call.status = "refused"
     call.refusal = refused.reason.value
     call.authorized_at = request.at

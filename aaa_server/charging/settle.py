@@ -96,12 +96,14 @@ def stop(request: Stop, ledger: Ledger) -> Settled | Noted:
 
 def reboot(request: Reboot, ledger: Ledger) -> Noted:
     """Close what the switch had open before `at`, each call at its last known second."""
+    # Event-Timestamp counts whole seconds: `at` may be as much as one earlier than it was.
+    before = request.at + timedelta(seconds=1)
     lost = [
         call
         for call in ledger.calls.values()
         if call.client_id == request.client_id
         and not call.ended
-        and call.authorized_at <= request.at
+        and call.authorized_at < before
         and request.nas_address in (None, call.nas_address)
     ]
     for call in lost:
@@ -133,7 +135,7 @@ def _open_unauthorized(request: Start | Update | Stop, begun: datetime, ledger: 
         inbound = ledger.catalogue.inbound(request.origin, request.called)
         if inbound is not None:
             call.called = inbound.without_prefix(call.called)
-        chain = ledger.accounts[found.account_id].profile.chain
+        chain = ledger.accounts[found.account_id].profile.chain or (found.account_id,)
         call.party = (*chain, *ledger.providers_of(chain[-1]))
     ledger.write(call)
     return call
@@ -190,7 +192,7 @@ def _rate_unauthorized(call: Call, ledger: Ledger) -> None:
     if call.account_id is not None and call.called:
         chain = ledger.chain_of(call.account_id)
         levels = price_levels(chain, call.called, call.authorized_at, ledger)
-    if levels is None or isinstance(levels, Refused):
+    if not levels or isinstance(levels, Refused):
         call.flags.append(UNRATED)
     else:
         call.levels = levels

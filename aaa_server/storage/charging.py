@@ -261,9 +261,9 @@ class ChargingStore:
         found = whose(request.origin, called, ledger)
         if isinstance(found, Refused):
             return
+        accounts.add(found.account_id)  # the operator's own chain is empty
         profile = self._profiles.get(found.account_id)
         if profile is None:
-            accounts.add(found.account_id)
             return
         accounts.update(profile.chain)
         topmost = self._profiles.get(profile.chain[-1]) if profile.chain else None
