@@ -134,7 +134,6 @@ class Bench:
         if self.plan.variants and "ours" in self.plan.sides:
             yield self.compared()
             yield self.importing()
-            yield self.importing()
 
     def cluster(self, name: str) -> Cluster:
         """The running cluster of that name."""
