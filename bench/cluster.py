@@ -19,9 +19,8 @@ if TYPE_CHECKING:
 
     from psycopg2.extensions import connection as Connection
 
-# What min_wal_size of the embedded cluster comes to, in files of 16 MiB, and a little more.
+# What min_wal_size of the embedded cluster comes to, in files of 16 MiB.
 LOG_FILES = 60
-LOG_MEGABYTES = 1100
 
 
 class Cluster:
@@ -48,7 +47,7 @@ class Cluster:
             return
         self.run(
             "SELECT count(pg_logical_emit_message(false, 'bench', repeat('0', 1000000)))"
-            f" FROM generate_series(1, {LOG_MEGABYTES})"
+            " FROM generate_series(1, 1100)"
         )
         self.run("CHECKPOINT")
 
