@@ -8,7 +8,7 @@ changes of an account is held in memory by its revision, which comes with the lo
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeGuard
 
 from aaa_server.charging.account_code import whose
 from aaa_server.charging.call import Call, CallKey, read_levels, read_offers
@@ -17,6 +17,7 @@ from aaa_server.charging.requests import (
     Authenticate,
     Authorize,
     ChargingRequest,
+    Expire,
     Reboot,
     Refused,
     Start,
@@ -41,6 +42,9 @@ ADVISORY_LOCK = 7_263_001
 Unseal = Callable[[bytes, int, str], bytes]  # sealed, account_id, column -> plain
 Row = tuple[Any, ...]
 WithOrigin = Authorize | Authenticate | Start | Update | Stop
+Sure = Authorize | Authenticate  # asked about whose call it is, whatever is known of the call
+
+_TURN = f"SELECT pg_advisory_xact_lock({ADVISORY_LOCK}); "
 
 
 class Transaction(Protocol):
@@ -73,17 +77,20 @@ class ChargingStore:
     async def load(self, transaction: Transaction, batch: list[ChargingRequest]) -> Ledger:
         """All rows that `batch` can touch, locked, as they are now that it is their turn."""
         self._make_room()
-        calls = await self._load_calls(transaction, batch)
         if not self.catalogue.revision:
             await self.catalogue.refresh(transaction.execute)
-        await self._take_identifiers(transaction, 2 * len(batch) + len(calls))
         ledger = Ledger(self.catalogue.held, self._policy, self._identifiers, codes=self._codes)
-        for row in calls:
-            call = _call(row)
-            if call.key not in ledger.calls:  # a call in progress comes before its old record
-                ledger.calls[call.key] = call
-        await self._resolve(transaction, batch, ledger)
-        await self._lock(transaction, batch, ledger)
+        await self._resolve(transaction, [r for r in batch if isinstance(r, Sure)], ledger)
+        keys = await self._keys(transaction, batch)
+        await self._fetch(transaction, keys, self._wanted(batch, ledger, told=False), ledger)
+        await self._resolve(transaction, [r for r in batch if _unknown(r, ledger)], ledger)
+        while True:
+            accounts, groups = self._wanted(batch, ledger, told=True)
+            missing = accounts - ledger.accounts.keys(), groups - ledger.group_uses.keys()
+            if not any(missing):
+                break
+            await self._fetch(transaction, {}, missing, ledger)
+        await self._take_identifiers(transaction, 2 * len(batch) + len(ledger.calls))
         return ledger
 
     async def record(self, transaction: Transaction, ledger: Ledger) -> None:
@@ -101,22 +108,25 @@ class ChargingStore:
         if len(self._codes) > CODES_HELD_MAX:
             self._codes.clear()
 
-    async def _load_calls(
+    async def _keys(
         self, transaction: Transaction, batch: list[ChargingRequest]
-    ) -> list[Row]:
-        keys: set[CallKey] = set()
+    ) -> dict[CallKey, bool]:
+        """The calls that are spoken of, and whether their money may move."""
+        keys: dict[CallKey, bool] = {}
         rebooted: set[int] = set()
         for request in batch:
             if isinstance(request, Reboot):
                 rebooted.add(request.client_id)
             elif not isinstance(request, Authenticate):
-                keys.add((request.client_id, request.session_key))
-        lock = f"SELECT pg_advisory_xact_lock({ADVISORY_LOCK}); "
+                key = (request.client_id, request.session_key)
+                if not isinstance(request, Start | Update):
+                    keys[key] = True
+                elif key not in keys:
+                    keys[key] = False
         if rebooted:
-            keys.update(await transaction.execute(f"{lock}EXECUTE open_calls ({array(rebooted)})"))
-        clients = array([key[0] for key in keys])
-        sessions = text_array([key[1] for key in keys])
-        return await transaction.execute(f"{lock}EXECUTE load_calls ({clients}, {sessions})")
+            rows = await transaction.execute(f"{_TURN}EXECUTE open_calls ({array(rebooted)})")
+            keys.update(dict.fromkeys(map(tuple, rows), True))
+        return keys
 
     async def _take_identifiers(self, transaction: Transaction, wanted: int) -> None:
         """Have at least `wanted` numbers at hand that no other process has."""
@@ -131,15 +141,13 @@ class ChargingStore:
             self._identifiers.add(range(first, first + IDENTIFIERS_A_BLOCK))
 
     async def _resolve(
-        self, transaction: Transaction, batch: list[ChargingRequest], ledger: Ledger
+        self, transaction: Transaction, requests: list[WithOrigin], ledger: Ledger
     ) -> None:
         """Look up account codes not yet met, and extensions and ANIs where no code is given."""
         codes: set[str] = set()
         extensions: set[str] = set()
         anis: set[str] = set()
-        for request in batch:
-            if not isinstance(request, WithOrigin) or _needs_no_origin(request, ledger):
-                continue
+        for request in requests:
             origin = request.origin
             if origin.account_code and origin.account_code in self._codes:
                 continue
@@ -162,48 +170,46 @@ class ChargingStore:
             else:
                 ledger.anis[name] = account_id
 
-    async def _lock(
-        self, transaction: Transaction, batch: list[ChargingRequest], ledger: Ledger
+    async def _fetch(
+        self,
+        transaction: Transaction,
+        keys: dict[CallKey, bool],
+        wanted: tuple[set[int], set[int]],
+        ledger: Ledger,
     ) -> None:
-        """Lock and read accounts and groups, again while what was held turns out to be old."""
-        while True:
-            account_ids, group_ids = self._wanted(batch, ledger)
-            account_ids -= ledger.accounts.keys()
-            group_ids -= ledger.group_uses.keys()
-            if not account_ids and not group_ids and ledger.accounts:
-                return
-            rows = await transaction.execute(
-                f"EXECUTE lock ({array(sorted(account_ids))}, {array(sorted(group_ids))})"
-            )
-            if await self._take(transaction, rows, ledger):
-                return
-
-    async def _take(self, transaction: Transaction, rows: list[Row], ledger: Ledger) -> bool:
-        """Put locked rows into the ledger; False when held knowledge was old and is new now."""
+        """Put calls, and the locked rows of accounts and groups, into the ledger."""
+        clients = array([key[0] for key in keys])
+        sessions = text_array([key[1] for key in keys])
+        money = array(map(int, keys.values()))
+        accounts, groups = array(wanted[0]), array(wanted[1])
+        rows = await transaction.execute(
+            f"{_TURN}EXECUTE load ({clients}, {sessions}, {money}, {accounts}, {groups})"
+        )
         stale = []
         profiles = self._profiles
-        fresh = True
-        for kind, row_id, revision, balance, reserved, channels, second_at, second_calls in rows:
+        for row in rows:
+            kind = row[0]
             if kind == 0:
-                profile = profiles.get(row_id)
-                if profile is None or profile.revision != revision:
-                    stale.append((row_id, balance, reserved, channels, second_at, second_calls))
+                profile = profiles.get(row[1])
+                if profile is None or profile.revision != row[2]:
+                    stale.append(row)
                 else:
-                    ledger.accounts[row_id] = Account(
-                        profile, balance, reserved, channels, second_at, second_calls
-                    )
+                    ledger.accounts[row[1]] = Account(profile, *row[3:8])
             elif kind == 1:
-                ledger.group_uses[row_id] = GroupUse(channels, second_at, second_calls)
-            elif revision != self.catalogue.revision:
-                await self.catalogue.refresh(transaction.execute)
-                ledger.catalogue = self.catalogue.held
-                fresh = False
+                ledger.group_uses[row[1]] = GroupUse(*row[5:8])
+            elif kind == 2:
+                revision = row[2]
+            else:
+                call = _call(row[8:])
+                if call.key not in ledger.calls:  # one in progress comes before its old record
+                    ledger.calls[call.key] = call
+        if revision != self.catalogue.revision:
+            await self.catalogue.refresh(transaction.execute)
+            ledger.catalogue = self.catalogue.held
         if stale:
-            await self._load_profiles(transaction, [row[0] for row in stale])
-            for account_id, *numbers in stale:
-                ledger.accounts[account_id] = Account(profiles[account_id], *numbers)
-            fresh = False
-        return fresh
+            await self._load_profiles(transaction, [row[1] for row in stale])
+            for row in stale:
+                ledger.accounts[row[1]] = Account(profiles[row[1]], *row[3:8])
 
     async def _load_profiles(self, transaction: Transaction, account_ids: Iterable[int]) -> None:
         rows = await transaction.execute(f"EXECUTE load_profiles ({array(account_ids)})")
@@ -217,30 +223,23 @@ class ChargingStore:
                 *(*row[:4], tuple(row[4]), *row[5:15], *secrets, row[17])
             )
 
-    def _wanted(self, batch: list[ChargingRequest], ledger: Ledger) -> tuple[set[int], set[int]]:
-        """Accounts and resource groups that the batch can touch, as far as is known by now."""
+    def _wanted(
+        self, batch: list[ChargingRequest], ledger: Ledger, *, told: bool
+    ) -> tuple[set[int], set[int]]:
+        """Accounts and resource groups that the batch can touch, as far as is known by now.
+
+        `told`: the calls are in the ledger, so that the payers of those that are not can be
+        looked for too. Before that only who asks for a call is sure to be needed.
+        """
         accounts: set[int] = set()
         groups: set[int] = set()
-        for call in ledger.calls.values():
-            accounts.update(call.party)
-            groups.update(
-                [
-                    group_id
-                    for group_id in (call.resource_group_in_id, call.resource_group_out_id)
-                    if group_id is not None
-                ]
-            )
         # A call that begins and ends in one batch pays the providers of routes offered in it.
-        ends = any(not isinstance(request, Authorize) for request in batch)
-        catalogue = ledger.catalogue
+        ends = any(isinstance(request, Stop | Reboot | Expire) for request in batch)
+        by_name = ledger.catalogue.by_name
         for request in batch:
-            if not isinstance(request, WithOrigin):
-                continue
-            if isinstance(request, Stop) and request.route:
-                told = catalogue.by_name.get(request.route)
-                if told is not None:
-                    accounts.add(told.account_id)
-            if not _needs_no_origin(request, ledger):
+            if isinstance(request, Stop) and request.route in by_name:
+                accounts.add(by_name[request.route].account_id)
+            if isinstance(request, Sure) or (told and _unknown(request, ledger)):
                 self._want_payers(request, ledger, accounts, groups, providers=ends)
         return accounts, groups
 
@@ -274,11 +273,13 @@ class ChargingStore:
                 accounts.update(group.provider_ids)
 
 
-def _needs_no_origin(request: WithOrigin, ledger: Ledger) -> bool:
-    """Whether accounting is for a call whose payers are on its row, or that nobody will pay."""
-    if isinstance(request, Authorize | Authenticate):
-        return False
-    return not request.unauthorized or (request.client_id, request.session_key) in ledger.calls
+def _unknown(request: ChargingRequest, ledger: Ledger) -> TypeGuard[Start | Update | Stop]:
+    """Whether accounting tells of a call that nobody has heard of and somebody will pay."""
+    return (
+        isinstance(request, Start | Update | Stop)
+        and request.unauthorized
+        and (request.client_id, request.session_key) not in ledger.calls
+    )
 
 
 def _call(row: Row) -> Call:

@@ -17,7 +17,11 @@ SETTINGS = (
 )
 
 PREPARED = {
-    "load_calls": """
+    # One answer for all: accounts (0), resource groups (1), the catalogue (2), calls (3). What
+    # is locked comes as it is now, the calls as of the statement's start: one transaction
+    # at a time writes them, and this one has its turn already.
+    "load": """
+WITH found AS MATERIALIZED (
 SELECT call.client_id,
        call.session_key,
        call.call_id,
@@ -46,8 +50,9 @@ SELECT call.client_id,
        0 AS postings,
        NULL::text[] AS flags,
        NULL::int[] AS charged_level,
-       NULL::bigint[] AS charged_micros
-  FROM unnest($1::int[], $2::text[]) AS wanted (client_id, session_key)
+       NULL::bigint[] AS charged_micros,
+       wanted.money
+  FROM unnest($1::int[], $2::text[], $3::boolean[]) AS wanted (client_id, session_key, money)
  CROSS JOIN LATERAL (
         SELECT *
           FROM call
@@ -83,15 +88,46 @@ SELECT cdr.client_id,
        cdr.postings,
        cdr.flags,
        ARRAY(SELECT level::int FROM charge WHERE charge.call_id = cdr.call_id ORDER BY level),
-       ARRAY(SELECT amount_micros FROM charge WHERE charge.call_id = cdr.call_id ORDER BY level)
-  FROM unnest($1::int[], $2::text[]) AS wanted (client_id, session_key)
+       ARRAY(SELECT amount_micros FROM charge WHERE charge.call_id = cdr.call_id ORDER BY level),
+       wanted.money
+  FROM unnest($1::int[], $2::text[], $3::boolean[]) AS wanted (client_id, session_key, money)
  CROSS JOIN LATERAL (
         SELECT *
           FROM cdr
          WHERE cdr.client_id = wanted.client_id
            AND cdr.session_key = wanted.session_key
          ORDER BY cdr.authorized_at DESC
-         LIMIT 1) AS cdr""",
+         LIMIT 1) AS cdr
+), locked AS (
+    SELECT 0 AS kind, account_id AS id, revision, balance_micros, reserved_micros, channels,
+           second_at, second_calls
+      FROM (SELECT *
+              FROM account
+             WHERE account_id = ANY (ARRAY (
+                   SELECT unnest($4::bigint[])
+                    UNION
+                   SELECT unnest(found.party_id) FROM found WHERE found.money))
+             ORDER BY account_id
+               FOR NO KEY UPDATE) AS account
+     UNION ALL
+    SELECT 1, resource_group_id, 0, 0, 0, channels, second_at, second_calls
+      FROM (SELECT *
+              FROM resource_group
+             WHERE resource_group_id = ANY (ARRAY (
+                   SELECT unnest($5::bigint[])
+                    UNION
+                   SELECT found.resource_group_in_id FROM found WHERE found.money
+                    UNION
+                   SELECT found.resource_group_out_id FROM found WHERE found.money))
+             ORDER BY resource_group_id
+               FOR NO KEY UPDATE) AS resource_group
+     UNION ALL
+    SELECT 2, 0, revision, 0, 0, 0, 0, 0
+      FROM catalogue
+)
+SELECT *
+  FROM locked
+  FULL JOIN found ON false""",
     "open_calls": """
 SELECT client_id,
        session_key
@@ -109,23 +145,6 @@ SELECT 'extension', extension, domain, account_id
 SELECT 'ani', ani, '', account_id
   FROM ani_map
  WHERE ani = ANY ($3::text[])""",
-    "lock": """
-SELECT 0, account_id, revision, balance_micros, reserved_micros, channels, second_at, second_calls
-  FROM (SELECT *
-          FROM account
-         WHERE account_id = ANY ($1::bigint[])
-         ORDER BY account_id
-           FOR NO KEY UPDATE) AS locked
- UNION ALL
-SELECT 1, resource_group_id, 0, 0, 0, channels, second_at, second_calls
-  FROM (SELECT *
-          FROM resource_group
-         WHERE resource_group_id = ANY ($2::bigint[])
-         ORDER BY resource_group_id
-           FOR NO KEY UPDATE) AS locked
- UNION ALL
-SELECT 2, 0, revision, 0, 0, 0, 0, 0
-  FROM catalogue""",
     "load_profiles": """
 SELECT account_id,
        code,
