@@ -10,7 +10,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet --no-input
 SOURCES := aaa_server tests $(wildcard bench) $(wildcard web_reports)
 
 .DELETE_ON_ERROR:
-.PHONY: run test lint types bench coverage lock clean .venv
+.PHONY: run test needs lint types bench coverage lock clean .venv
 
 run: .venv
 	@exec $(BIN)/sky-aaa serve --demo
@@ -38,10 +38,11 @@ lint: .venv/.installed-test
 types: .venv/.installed-test
 	$(BIN)/mypy $(SOURCES)
 
-test: lint types
-	@command -v radclient >/dev/null \
-	    || { echo "radclient is needed (Debian: apt-get install freeradius-utils)" >&2; exit 1; }
+test: needs lint types
 	$(BIN)/python -m pytest
+
+needs:
+	@PYTHON=$(PYTHON) .ci/needs
 
 coverage: .venv/.installed-test
 	$(BIN)/coverage run -m pytest

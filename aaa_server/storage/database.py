@@ -28,6 +28,14 @@ if TYPE_CHECKING:
 log = Logger()
 
 CONNECT_SECONDS_MAX = 10.0
+# A server whose machine vanished is given up after half a minute, not after the hours that
+# TCP would wait. libpq's names; what the URL says is stronger.
+KEEPALIVE = {
+    "keepalives_idle": "10",
+    "keepalives_interval": "5",
+    "keepalives_count": "3",
+    "tcp_user_timeout": "30000",
+}
 RECONNECT_SECONDS_MIN = 0.1
 RECONNECT_SECONDS_MAX = 5.0
 # A transaction that lost a deadlock or a serialisation race is run again at most so often.
@@ -56,10 +64,8 @@ def connect(url: str, *, autocommit: bool = False) -> psycopg2.extensions.connec
     Raises `DatabaseUnavailable` with libpq's reason.
     """
     try:
-        connection = psycopg2.connect(
-            url, connect_timeout=int(CONNECT_SECONDS_MAX), fallback_application_name="sky-aaa"
-        )
-    except psycopg2.OperationalError as error:
+        connection = psycopg2.connect(_dsn(url, "sky-aaa"))
+    except (psycopg2.OperationalError, psycopg2.ProgrammingError) as error:
         raise DatabaseUnavailable(reason_of(error)) from error
     connection.autocommit = autocommit
     return connection
@@ -78,6 +84,15 @@ def transaction(
             connection.rollback()
         raise
     connection.commit()
+
+
+def _dsn(url: str, application: str) -> str:
+    defaults = KEEPALIVE | {
+        "connect_timeout": f"{CONNECT_SECONDS_MAX:.0f}",
+        "fallback_application_name": application,
+    }
+    given = psycopg2.extensions.parse_dsn(url)
+    return psycopg2.extensions.make_dsn(url, **(defaults | given))
 
 
 def reason_of(error: BaseException) -> str:
@@ -205,9 +220,7 @@ class Connection:
         self._drop("the connection was closed")
 
     async def _open(self) -> None:
-        connection = psycopg2.connect(
-            self._url, async_=True, fallback_application_name="sky-aaa charging"
-        )
+        connection = psycopg2.connect(_dsn(self._url, "sky-aaa charging"), async_=True)
         self._connection = connection
         opened: Deferred[list[Row]] = Deferred(lambda _: self._lose("connecting took too long"))
         opened.addTimeout(CONNECT_SECONDS_MAX, self._clock, _took_too_long)

@@ -369,6 +369,19 @@ def test_a_plain_connection_says_why_there_is_none(tmp_path: Path) -> None:
         connect(f"postgresql:///none?host={tmp_path}")
 
 
+def test_a_url_that_is_none_is_said_to_be_one() -> None:
+    with pytest.raises(DatabaseUnavailable, match="invalid"):
+        connect("postgresql://[half/x")
+
+
+def test_a_vanished_server_is_given_up_soon_unless_the_url_says_otherwise(
+    database_url: str,
+) -> None:
+    with contextlib.closing(connect(f"{database_url}&keepalives_count=9")) as opened:
+        said = opened.get_dsn_parameters()
+    assert (said["keepalives_idle"], said["keepalives_count"]) == ("10", "9")
+
+
 def test_a_block_that_raises_is_rolled_back(connection: PsycopgConnection) -> None:
     def broken() -> None:
         with transaction(connection) as cursor:
