@@ -132,7 +132,7 @@ def load_demo(cursor: Cursor, keyring: Keyring) -> bool:
         return False
     admin = _add_operator(cursor)
     currencies.set_rate(cursor, admin, currencies.ExchangeRate("USD", "EUR", BEGIN, 9_200_000_000))
-    deck = _read_deck()
+    deck = read_deck()
     numbers = {admin.code: admin.account_id}
     # Price lists come between a reseller and its customers: each owner's once it is there.
     _add_price_lists(cursor, admin, numbers, deck)
@@ -176,7 +176,8 @@ def _add_operator(cursor: Cursor) -> Viewer:
     return viewer.operator(cursor)
 
 
-def _read_deck() -> list[RateRow]:
+def read_deck() -> list[RateRow]:
+    """The prices that every list of the demo is made from, test numbers included."""
     with DECK.open(encoding="utf-8", newline="") as file:
         rows = [
             RateRow(

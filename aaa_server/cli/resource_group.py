@@ -119,7 +119,9 @@ def add(
         owner = accounts.find(work.cursor, work.viewer, code)
         if (owner.kind == "provider") != (direction == "out") or owner.kind == "admin":
             wanted = "a provider" if direction == "out" else "a customer or reseller"
-            raise BadData(f"{code} is a {owner.kind}: direction {direction} needs {wanted}")
+            raise BadData(
+                f"direction {direction} needs {wanted}, and {code} is of kind {owner.kind}"
+            )
         new = resource_groups.NewResourceGroup(
             name=name,
             direction=direction,
