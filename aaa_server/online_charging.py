@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from aaa_server.charging.decide import decide_batch
+from aaa_server.charging.ledger import Policy
 from aaa_server.charging.requests import ChargingAnswer, ChargingRequest
 from aaa_server.group_commit import GroupCommit
 
@@ -16,8 +17,19 @@ if TYPE_CHECKING:
     from twisted.internet.defer import Deferred
     from twisted.internet.interfaces import IReactorTime
 
+    from aaa_server.config import ChargingConfig
     from aaa_server.storage.charging import ChargingStore
     from aaa_server.storage.database import ChargingDatabase, Transaction
+
+
+def policy_of(charging: ChargingConfig) -> Policy:
+    """The operator's rules, from the configuration."""
+    return Policy(
+        grace_seconds=charging.grace_seconds,
+        overrun_seconds=charging.overrun_seconds,
+        assume_lost=charging.assume_lost,
+        maximum_call_seconds=charging.maximum_call_seconds,
+    )
 
 
 async def charge(

@@ -7,6 +7,7 @@ share the ports and the database; the first one starts them and takes them down.
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import os
 import sys
@@ -15,17 +16,19 @@ from typing import TYPE_CHECKING, Any
 
 from twisted.application.service import Application, MultiService, Service
 from twisted.internet.defer import Deferred, ensureDeferred, succeed
+from twisted.internet.error import ProcessExitedAlready
+from twisted.internet.interfaces import IReadDescriptor
 from twisted.internet.protocol import ProcessProtocol
 from twisted.logger import Logger
+from zope.interface import implementer
 
 from aaa_server.accounting import Accounting
 from aaa_server.auth import Authorization, Limits
-from aaa_server.charging.ledger import Policy
 from aaa_server.charging.requests import Expire
 from aaa_server.demo import load_demo
 from aaa_server.group_commit import Overloaded
 from aaa_server.metrics import Metrics, MetricsService
-from aaa_server.online_charging import OnlineCharging
+from aaa_server.online_charging import OnlineCharging, policy_of
 from aaa_server.radius.client import ClientTable
 from aaa_server.radius.receive import Receiver
 from aaa_server.radius.server import RadiusServer
@@ -45,7 +48,7 @@ from aaa_server.storage.migrate import migrate
 from aaa_server.storage.secrets import Keyring
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from twisted.internet.interfaces import IDelayedCall
     from twisted.python.failure import Failure
@@ -89,12 +92,7 @@ class ChargingServer(Service):
         charging = config.charging
         store = ChargingStore(
             catalogue=self._catalogue,
-            policy=Policy(
-                grace_seconds=charging.grace_seconds,
-                overrun_seconds=charging.overrun_seconds,
-                assume_lost=charging.assume_lost,
-                maximum_call_seconds=charging.maximum_call_seconds,
-            ),
+            policy=policy_of(charging),
             unseal=self._unseal,
         )
         self.charging = OnlineCharging(
@@ -228,7 +226,8 @@ class Sibling(ProcessProtocol):
             self._command[0],
             self._command,
             env=os.environ,
-            childFDs={0: 0, 1: 1, 2: 2},
+            # Its standard input is a pipe that ends with this process, however that ends.
+            childFDs={0: "w", 1: 1, 2: 2},
         )
 
     def processEnded(self, reason: Failure) -> None:
@@ -248,8 +247,37 @@ class Sibling(ProcessProtocol):
         if self.ended is None:
             return succeed(None)
         assert self.transport is not None
-        self.transport.signalProcess("TERM")
+        # Ctrl-C goes to all processes of a terminal: this one may have ended by itself.
+        with contextlib.suppress(ProcessExitedAlready):
+            self.transport.signalProcess("TERM")
         return self.ended
+
+
+@implementer(IReadDescriptor)
+class Elder:
+    """A further process's view of the one that started it: a pipe on standard input.
+
+    `gone` is called when the elder has ended, so that nobody keeps the ports without it.
+    """
+
+    def __init__(self, reactor: Any, gone: Callable[[], None]) -> None:
+        self._reactor = reactor
+        self._gone = gone
+        reactor.addReader(self)
+
+    def fileno(self) -> int:
+        return 0
+
+    def logPrefix(self) -> str:
+        return "elder"
+
+    def doRead(self) -> None:
+        if not os.read(0, 4096):
+            self.connectionLost(None)
+
+    def connectionLost(self, _reason: Failure | None) -> None:
+        self._reactor.removeReader(self)
+        self._gone()
 
 
 class SkyAaa(MultiService):
@@ -305,6 +333,8 @@ class SkyAaa(MultiService):
         await self.radius.started
         if self._stand_alone:
             self._start_siblings(config.radius.processes - 1)
+        else:
+            Elder(self._reactor, self._elder_gone)
         return self
 
     def _start_siblings(self, count: int) -> None:
@@ -314,6 +344,10 @@ class SkyAaa(MultiService):
             sibling = Sibling(self._reactor, command)
             self._siblings.append(sibling)
             sibling.start()
+
+    def _elder_gone(self) -> None:
+        log.error("The process that started this one is gone: ending too")
+        self._reactor.stop()
 
     def stopService(self) -> Deferred[None]:
         return ensureDeferred(self._stop())

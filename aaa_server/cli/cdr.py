@@ -274,11 +274,12 @@ def _level(about: str, level: Level, seconds: int, charge: Charge | None) -> lis
         f" of rate group {charge.rate_group}" if charge is not None and charge.rate_group else ""
     )
     row = f"prefix {level.price.prefix}{destination}, row {level.price.rate_id}{of_group}"
-    return [step(about, row), *pricing(about, level.price, seconds, charge)]
+    terms = step(about, terms_text(level.price))
+    return [step(about, row), terms, *arithmetic(about, level.price, seconds, charge)]
 
 
-def pricing(about: str, price_: Price, seconds: int, charge: Charge | None) -> list[dict[str, str]]:
-    """The arithmetic of one price, in the order in which it is done."""
+def terms_text(price_: Price) -> str:
+    """A price in words, in its price list's currency."""
     terms = price_.terms
     texts = [f"{price(terms.per_minute_nanos)} {price_.currency} a minute"]
     if terms.markup_ppm:
@@ -290,15 +291,22 @@ def pricing(about: str, price_: Price, seconds: int, charge: Charge | None) -> l
     if terms.included_seconds:
         texts.append(f"{terms.included_seconds} s included")
     texts.append(f"first block {terms.initial_seconds} s, then {terms.increment_seconds} s")
-    steps = [step(about, ", ".join(texts))]
+    return ", ".join(texts)
+
+
+def arithmetic(
+    about: str, price_: Price, seconds: int, charge: Charge | None
+) -> list[dict[str, str]]:
+    """What a price makes of a call's seconds, in the order in which it is worked out."""
     if not seconds:
-        return [*steps, step(about, "0 s cost nothing, not even a connect fee")]
+        return [step(about, "0 s cost nothing, not even a connect fee")]
+    terms = price_.terms
     billed = terms.billed_seconds(seconds)
     talked = f"{seconds} s"
     if terms.included_seconds:
         left = max(0, seconds - terms.included_seconds)
         talked += f" less {terms.included_seconds} s included = {left} s"
-    steps.append(step(about, f"{talked}: billed as {billed} s, whole blocks"))
+    steps = [step(about, f"{talked}: billed as {billed} s, whole blocks")]
     steps.append(step(about, f"{billed} s cost {_exact(price_, billed)} {price_.currency} exactly"))
     if terms.exchange_e10 != EXCHANGE_SCALE:
         steps.append(
@@ -353,7 +361,8 @@ def _provider(one: Cdr, offers: tuple[Offer, ...], charge: Charge | None) -> lis
         step(about, f"prefix {charge.prefix} ({charge.destination}), row {charge.rate_id}")
     )
     if used:
-        steps += pricing(about, used[0].price, one.seconds, charge)
+        steps.append(step(about, terms_text(used[0].price)))
+        steps += arithmetic(about, used[0].price, one.seconds, charge)
     else:
         steps.append(step(about, f"gets {amount(charge.amount_micros)} {charge.currency}"))
     return steps

@@ -8,12 +8,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from aaa_server.storage.catalogue import CatalogueHolder
+from aaa_server.storage.charging import ChargingStore
+from aaa_server.storage.charging_record import Identifiers
 from aaa_server.storage.charging_sql import PREPARED, SETTINGS
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
 
     from psycopg2.extensions import connection as Connection
+
+    from aaa_server.charging.ledger import Ledger, Policy
+    from aaa_server.charging.requests import ChargingRequest
 
 Result = TypeVar("Result")
 
@@ -26,6 +32,36 @@ def finished(coroutine: Coroutine[Any, Any, Result]) -> Result:
         result: Result = end.value
         return result
     raise AssertionError("it waited")
+
+
+def look(
+    connection: Connection, batch: list[ChargingRequest], *, number: str, policy: Policy
+) -> Ledger:
+    """What `batch`, which calls nothing but `number`, would be decided on.
+
+    It is rolled back: nothing stays locked, no number is used up, and what is decided on
+    the ledger is for looking at. Secrets are not opened, so no credential can be checked.
+    Rate rows are those of all times.
+    """
+    prepare(connection)
+    # Before the number's own digits a tech prefix may come off.
+    places = range(len(number))
+    prefixes = {number[begin : end + 1] for begin in places for end in places[begin:]}
+    identifiers = Identifiers()
+    identifiers.add(range(1, 4 * len(batch) + 1))
+    store = ChargingStore(
+        catalogue=CatalogueHolder(prefixes=prefixes),
+        policy=policy,
+        unseal=lambda _sealed, _account_id, _column: b"",
+        identifiers=identifiers,
+    )
+    transaction = PlainTransaction(connection)
+    try:
+        # Prices first: while the locks are held, servers wait.
+        finished(store.catalogue.refresh(transaction.execute))
+        return finished(store.load(transaction, batch))
+    finally:
+        connection.rollback()
 
 
 def prepare(connection: Connection) -> None:

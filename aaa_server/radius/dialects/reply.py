@@ -39,6 +39,23 @@ RETURN_CODES: dict[Refusal, int] = {
     Refusal.NO_RATE: 17,
 }
 
+# The status with which a switch refuses the caller for it.
+SIP_STATUSES: dict[Refusal, int] = {
+    Refusal.INVALID_ACCOUNT: 403,
+    Refusal.INVALID_PASSWORD: 403,
+    Refusal.IN_USE: 503,
+    Refusal.NO_CREDIT: 402,
+    Refusal.EXPIRED: 403,
+    Refusal.CREDIT_LIMIT: 402,
+    Refusal.SUSPENDED: 403,
+    Refusal.NO_ROUTE: 503,
+    Refusal.BLOCKED: 403,
+    Refusal.RETRIES: 403,
+    Refusal.INVALID_ARGUMENT: 484,
+    Refusal.NOT_ENOUGH: 402,
+    Refusal.NO_RATE: 404,
+}
+
 _RETURN_CODE = (attribute.H323_RETURN_CODE, "h323-return-code")
 _CREDIT_AMOUNT = (attribute.H323_CREDIT_AMOUNT, "h323-credit-amount")
 

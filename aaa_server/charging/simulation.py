@@ -1,0 +1,240 @@
+"""What a call would do, step by step, as told by the functions that decide it.
+
+The answer is that of `authorize` itself, the charges are those of `stop` itself; the
+steps ask the same functions about one account, price or route at a time. Works on a
+ledger that is thrown away.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING, NamedTuple
+
+from aaa_server.charging.account_code import RESOLVERS, Found, whose
+from aaa_server.charging.authorize import (
+    affordable,
+    authorize,
+    limits,
+    longest_call,
+    price_levels,
+    reauthorize,
+    standing,
+)
+from aaa_server.charging.requests import Granted, Reauthorize, Refused, Stop
+from aaa_server.charging.routing import Wish, consider, offers_for
+from aaa_server.charging.settle import stop
+
+if TYPE_CHECKING:
+    from aaa_server.charging.call import Call, Level, Offer
+    from aaa_server.charging.catalogue import Attachment, Inbound, RateGroup
+    from aaa_server.charging.ledger import Account, Charge, Ledger, Profile
+    from aaa_server.charging.requests import Authorize
+    from aaa_server.rating.lcr import Route
+    from aaa_server.rating.rate import Rate
+
+
+class Tried(NamedTuple):
+    """A way to find the account, by its name on the call; None: it does not apply."""
+
+    rule: str
+    outcome: Found | Refused | None
+
+
+class Payer(NamedTuple):
+    """One level of the chain before the call: whether it may pay, at which price, how long.
+
+    `own` is whether the row is the account's own. `seconds` and `level` are None where an
+    earlier step has refused.
+    """
+
+    profile: Profile
+    balance_micros: int
+    reserved_micros: int
+    available_micros: int
+    channels: int
+    standing: Refused | None
+    limit: Refused | None
+    group: RateGroup | None
+    rate: Rate | None
+    own: bool
+    level: Level | Refused
+    seconds: int | Refused | None
+
+
+class WayOut(NamedTuple):
+    """An attached resource group: the route and its place in trial order, or why it is out.
+
+    A route without place and offer is one more than are offered.
+    """
+
+    attachment: Attachment
+    outcome: Route | str
+    place: int | None
+    offer: Offer | None
+
+
+class Simulation(NamedTuple):
+    """What was found, in the order in which it is looked at, and what came of it.
+
+    `call` is the call as it would be on record: with `charges` (and `more`, the last answer
+    to a switch that asks again slice by slice) when it was to last some seconds. `reserved`
+    is what the first answer holds, one number a level.
+    """
+
+    request: Authorize
+    tried: tuple[Tried, ...]
+    found: Found | Refused
+    called: str
+    inbound: Inbound | None
+    inbound_channels: int
+    inbound_limit: Refused | None
+    payers: tuple[Payer, ...]
+    ways_out: tuple[WayOut, ...]
+    longest_seconds: int
+    answer: Granted | Refused
+    reserved: tuple[int, ...]
+    more: Granted | Refused | None
+    call: Call
+    charges: tuple[Charge, ...]
+
+
+def simulate(request: Authorize, ledger: Ledger, *, seconds: int | None = None) -> Simulation:
+    """Authorise `request` and, where `seconds` are given, let it talk and stop.
+
+    `ledger` is loaded for the request and for a Stop of it, and holds no such call.
+    """
+    tried = tuple(_try_rules(request, ledger))
+    found = whose(request.origin, request.called, ledger)
+    chain = [] if isinstance(found, Refused) else ledger.chain_of(found.account_id)
+    inbound = ledger.catalogue.inbound(request.origin, request.called)
+    called = request.called if inbound is None else inbound.without_prefix(request.called)
+    longest = longest_call(request, chain[0].profile) if chain else request.maximum_seconds
+    inbound_channels = _channels(inbound, ledger)
+    inbound_limit = limits([], inbound, request.at, ledger)
+    payers = tuple([_payer(account, called, longest, request, ledger) for account in chain])
+    wish = Wish(called, request.at, request.session_key, request.wanted_route)
+    exits = ways_out(chain, wish, ledger)
+    answer = authorize(request, ledger)
+    call = ledger.calls[request.client_id, request.session_key]
+    reserved = call.reserved
+    more = None
+    if seconds is not None and isinstance(answer, Granted):
+        more = _talk(request, answer, seconds, ledger)
+    return Simulation(
+        request,
+        tried,
+        found,
+        called,
+        inbound,
+        inbound_channels,
+        inbound_limit,
+        payers,
+        exits,
+        longest,
+        answer,
+        reserved,
+        more,
+        call,
+        tuple(ledger.charges),
+    )
+
+
+def ways_out(chain: list[Account], wish: Wish, ledger: Ledger) -> tuple[WayOut, ...]:
+    """All that is attached to the rate group of the chain's topmost account; offered ones first."""
+    group = _group_of(chain[-1], ledger) if chain else None
+    if group is None:
+        return ()
+    places = {
+        offer.resource_group_id: (place, offer)
+        for place, offer in enumerate(offers_for(group, wish, ledger), start=1)
+    }
+    exits = [
+        WayOut(
+            attachment,
+            consider(attachment, wish, ledger),
+            *places.get(attachment.group.resource_group_id, (None, None)),
+        )
+        for attachment in group.routes
+    ]
+    return tuple(sorted(exits, key=lambda way: (way.place is None, way.place or 0)))
+
+
+def _try_rules(request: Authorize, ledger: Ledger) -> list[Tried]:
+    tried = []
+    for resolve in RESOLVERS:
+        outcome = resolve(request.origin, request.called, ledger)
+        rule = resolve.__name__.removeprefix("by_").replace("_", "-")
+        tried.append(Tried(rule, outcome))
+        if outcome is not None:
+            break
+    return tried
+
+
+def _channels(inbound: Inbound | None, ledger: Ledger) -> int:
+    return 0 if inbound is None else ledger.group_uses[inbound.group.resource_group_id].channels
+
+
+def _payer(
+    account: Account, called: str, longest: int, request: Authorize, ledger: Ledger
+) -> Payer:
+    profile = account.profile
+    group = _group_of(account, ledger)
+    rate = None
+    own = False
+    if group is not None:
+        rate = group.tariff.rate_for(called, request.at, profile.account_id)
+        own = any(row is rate for row in group.tariff.rates(profile.account_id))
+    priced = price_levels([account], called, request.at, ledger)
+    level = priced if isinstance(priced, Refused) else priced[0]
+    return Payer(
+        profile,
+        account.balance_micros,
+        account.reserved_micros,
+        account.available_micros,
+        account.channels,
+        standing([account], request.at),
+        limits([account], None, request.at, ledger),
+        group,
+        rate,
+        own,
+        level,
+        None if isinstance(level, Refused) else affordable([account], (level,), longest),
+    )
+
+
+def _group_of(account: Account, ledger: Ledger) -> RateGroup | None:
+    return ledger.catalogue.rate_groups.get(account.profile.rate_group_id or 0)
+
+
+def _talk(
+    request: Authorize, granted: Granted, seconds: int, ledger: Ledger
+) -> Granted | Refused | None:
+    """Ask for more where the first slice does not last, then stop over the first route."""
+    more = None
+    if seconds > granted.seconds and not granted.final:
+        more = reauthorize(
+            Reauthorize(
+                request.client_id,
+                request.session_key,
+                request.at + timedelta(seconds=granted.seconds),
+                granted.seconds,
+                step=1,
+                slice_seconds=seconds - granted.seconds,
+                maximum_seconds=request.maximum_seconds,
+            ),
+            ledger,
+        )
+    stop(
+        Stop(
+            request.client_id,
+            request.session_key,
+            request.at + timedelta(seconds=seconds),
+            1000 * seconds,
+            request.origin,
+            request.called,
+            unauthorized=False,
+            route=granted.routes[0].name if granted.routes else "",
+        ),
+        ledger,
+    )
+    return more
