@@ -79,6 +79,7 @@ def _language(text: str) -> str:
 
 
 AMOUNT = _Checked("amount", money.parse_micros)
+PRICE = _Checked("price", money.parse_nanos)
 PERCENT = _Checked("percent", money.parse_percent_ppm)
 EXCHANGE = _Checked("rate", money.parse_exchange)
 WHEN = _Checked("when", _when)

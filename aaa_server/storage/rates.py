@@ -368,6 +368,10 @@ def _check_text(error: psycopg2.errors.CheckViolation, prefix: str) -> str:
         "rate_strip_check": "0 to 32 digits can be stripped",
         "rate_prepend_check": "what is prepended is digits, *, # and +, 32 at most",
         "rate_increment_seconds_check": "an increment is at least 1 second",
+        "rate_per_minute_nanos_check": "a price is at least 0",
+        "rate_connect_fee_micros_check": "a connect fee is at least 0",
+        "rate_minimum_charge_micros_check": "a minimum charge is at least 0",
+        "rate_check": "a row ends after it begins",
     }.get(constraint, f"prefix {prefix}: a value is out of range ({constraint})")
 
 

@@ -93,14 +93,15 @@ def test_changes_are_in_the_audit_log(sky: Sky, demo_connection: Connection) -> 
 
 
 def test_an_accounts_own_rate_goes_first_for_it_alone(sky: Sky) -> None:
-    sky("rate", "add", "44", "--per-minute", "0.001", *RETAIL, "--account", "alice")
-    alice = only(sky, "rate", "lookup", "+44 20 7183 8750", "--account", "alice")
-    bob = only(sky, "rate", "lookup", "442071838750", "--account", "bob")
-    assert alice["per_minute"] == "0.0010"
-    assert bob["per_minute"] != "0.0010"
-    verdicts = {(row["prefix"], row["of"]): row["verdict"] for row in alice["rows"]}
-    assert verdicts["44", "alice"] == "applies"
-    assert verdicts["44", ""] == "the account's own row goes first"
+    sky("rate", "add", "999", "--per-minute", "0.002", *RETAIL)
+    sky("rate", "add", "999", "--per-minute", "0.001", *RETAIL, "--account", "alice")
+    alice = only(sky, "rate", "lookup", "+999 (20) 7183", "--account", "alice")
+    bob = only(sky, "rate", "lookup", "999207183", "--account", "bob")
+    assert (alice["per_minute"], bob["per_minute"]) == ("0.0010", "0.0020")
+    assert [(row["prefix"], row["of"], row["verdict"]) for row in alice["rows"]] == [
+        ("999", "alice", "applies"),
+        ("999", "", "the account's own row goes first"),
+    ]
     assert [row["of"] for row in rows(sky, *RETAIL, "--account", "alice")] == ["alice"]
 
 

@@ -487,7 +487,11 @@ def test_a_row_is_added_and_its_overlap_refused_in_words(cursor: Cursor, tariff_
         (row("44", strip=33), "0 to 32 digits can be stripped"),
         (row("44", prepend="a"), "what is prepended is digits"),
         (row("44", increment_seconds=0), "an increment is at least 1 second"),
-        (row("44", -1), r"prefix 44: a value is out of range \(rate_per_minute_nanos_check\)"),
+        (row("44", -1), "a price is at least 0"),
+        (row("44", connect_fee_micros=-1), "a connect fee is at least 0"),
+        (row("44", minimum_charge_micros=-1), "a minimum charge is at least 0"),
+        (row("44", effective_to=day(-1)), "a row ends after it begins"),
+        (row("44", included_seconds=-1), r"out of range \(rate_included_seconds_check\)"),
     ],
 )
 def test_a_value_that_the_database_refuses_is_explained(
