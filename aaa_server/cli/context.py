@@ -204,5 +204,6 @@ def _explain_database(error: Any) -> str:
     if state == "42704" or (state == "22023" and "sky_aaa_viewer" in text):
         return f"{text}: the database has no role for --as yet: run `sky-aaa migrate`"
     if state == "42501":
-        return f"not allowed: {text}"
+        hint = error.diag.message_hint
+        return f"not allowed: {text}" + (f". {hint}" if hint else "")
     return f"database: {text}"

@@ -168,8 +168,7 @@ def set_(session: Session, /, name: str, owner: str, **options: Any) -> None:
         if not given:
             raise click.UsageError("nothing to change: name at least one option")
         before = rate_groups.find(work.cursor, work.viewer, name, owner=owner)
-        # The viewer's own price list can be seen, and is its parent's.
-        require(work.viewer, Deed.SET_PRICES, before.owner_chain or (0,), f"rate group {name}")
+        rate_groups.require_change(work.viewer, before)
         rate_groups.change(work.cursor, work.viewer, before._replace(**given))
         after = rate_groups.find(work.cursor, work.viewer, name, owner=owner)
         record = _record(after, work.viewer)

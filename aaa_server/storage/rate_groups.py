@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import psycopg2.errors
 
-from aaa_server.storage.problem import BadValue, Conflict, NotFound
+from aaa_server.storage.problem import BadValue, Conflict, NotAllowed, NotFound
 from aaa_server.storage.viewer import Deed, Viewer, may, require_operator
 
 if TYPE_CHECKING:
@@ -147,6 +147,16 @@ def find(cursor: Cursor, viewer: Viewer, name: str, *, owner: str = "") -> RateG
             f"several accounts have a rate group {name!r}: say which by --owner ({owners})"
         )
     return groups[0]
+
+
+def require_change(viewer: Viewer, group: RateGroup) -> None:
+    """Raises `NotAllowed` for everybody but the operator and the owner.
+
+    A viewer sees the list it buys at too, and its parent's name is not for it.
+    """
+    if not may(viewer, Deed.SET_PRICES, group.owner_chain):
+        owner = f"{group.owner_code} does" if group.owner_code else "who sells at it does"
+        raise NotAllowed(f"{viewer.code} may not change rate group {group.name}: {owner}")
 
 
 def find_for_account(cursor: Cursor, viewer: Viewer, name: str, parent_id: int) -> RateGroup:

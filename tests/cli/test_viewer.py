@@ -473,6 +473,14 @@ def test_a_reseller_does_not_learn_its_parents_code(unchanged: Sky) -> None:
         ("rate-group", "set", "coast-retail", "--markup", "5"),
         ("rate-group", "set", "north-retail", "--strategy", "least-cost"),
         ("rate-group", "attach", "north-retail", "21"),
+        ("rate", "add", "999", "--per-minute", "1", "--rate-group", "wholesale"),
+        ("rate", "add", "999", "--per-minute", "1", "--rate-group", "coast-retail"),
+        ("rate", "add", "999", "--per-minute", "1", "--resource-group", "21"),
+        ("rate", "lookup", "44207", "--rate-group", "retail"),
+        ("rate", "lookup", "44207", "--resource-group", "21"),
+        ("rate", "lookup", "44207", "--account", "alice"),
+        ("simulate-call", "--account", "alice", "--called", "442071838750"),
+        ("route", "442071838750", "--account", "nora"),
         ("rate-group", "add", "x", "--owner", "coast"),
         ("map", "ani", "1234", "alice"),
         ("map", "ani", "15551230001", "nora"),
@@ -523,6 +531,12 @@ def test_a_reseller_runs_its_own_shop(sky: Sky) -> None:
         ("map", "extension", "777", "sub"),
         ("map", "remove", "ani", "442079460002"),
         ("account", "close", "sub"),
+        ("rate", "add", "999", "--per-minute", "0.05", "--rate-group", "north-retail"),
+        ("rate", "set", "44", "--per-minute", "0.05", "--rate-group", "north-retail"),
+        ("rate", "add", "4421", "--per-minute", "1", "--rate-group", "north-retail"),
+        ("rate", "close", "999", "--rate-group", "north-retail"),
+        ("rate", "lookup", "44207", "--rate-group", "wholesale"),
+        ("simulate-call", "--account", "cora", "--called", "442071838750"),
     ):
         ran = sky(*north, *words)
         assert ran.status == 0, (words, ran.err)
@@ -555,3 +569,44 @@ def test_secrets_are_not_in_the_audit_log(sky: Sky, demo_url: str, tmp_path: Any
     text = str(owner_asks(demo_url, "SELECT before, after FROM audit_log"))
     assert "swordfish" not in text
     assert "changed" in text
+
+
+def test_an_import_as_a_reseller_writes_its_own_list(sky: Sky, tmp_path: Any) -> None:
+    file = tmp_path / "rates.csv"
+    file.write_text("prefix,per_minute\n44,0.5\n")
+    ran = sky("--as", "north", "import-rates", str(file), "--rate-group", "north-retail")
+    assert ran.status == 0, ran.err
+    found = sky("rate", "lookup", "441", "--rate-group", "north-retail", "-o", "json").json
+    assert found["per_minute"] == "0.5000"
+    for name in ("wholesale", "coast-retail"):
+        ran = sky("--as", "north", "import-rates", str(file), "--rate-group", name)
+        assert ran.status == 1
+        assert f"may not change rate group {name}" in ran.err
+
+
+# ------------------------------------------------------------------ a database user of one's own
+
+
+def test_a_database_user_that_is_no_superuser_is_told_what_it_lacks(
+    administrator: Cursor, bare: Sky, cluster: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    administrator.execute("CREATE ROLE plain LOGIN")
+    administrator.execute("CREATE DATABASE of_plain OWNER plain")
+    url = cluster.url.replace("/sky_aaa?", "/of_plain?").replace("//sky_aaa@", "//plain@")
+    monkeypatch.setenv("SKY_AAA_DATABASE_URL", url)
+    try:
+        refused = bare("migrate")
+        assert refused.status == 1
+        assert "may not act as the role sky_aaa_viewer" in refused.err
+        assert "GRANT sky_aaa_viewer TO plain" in refused.err
+        administrator.execute("GRANT sky_aaa_viewer TO plain")
+        assert bare("migrate").status == 0
+        bare("account", "add", "admin", "--kind", "admin", "--currency", "EUR")
+        bare("account", "add", "shop", "--kind", "reseller")
+        made = bare("--as", "shop", "account", "add", "customer", "-o", "json")
+        assert (made.status, made.json["reseller"]) == (0, "shop")
+        listed = bare("--as", "shop", "account", "list", "-o", "json").json
+        assert [row["code"] for row in listed] == ["customer", "shop"]
+    finally:
+        administrator.execute("DROP DATABASE of_plain WITH (FORCE)")
+        administrator.execute("DROP ROLE plain")
