@@ -39,6 +39,7 @@ SIDES = {"both": ("ours", "freeradius"), "ours": ("ours",), "freeradius": ("free
 @click.option("-c", "--outstanding", type=click.IntRange(1, 4096), default=64, help="Closed loop.")
 @click.option("-r", "--rate", type=click.IntRange(1, 20_000), default=1000, help="Open: calls/s.")
 @click.option("--rounds", type=click.IntRange(1, 99), help="Runs of a median. [3; one side: 1]")
+@click.option("--patience", type=click.FloatRange(0), default=0, help="Seconds for a quiet run.")
 @click.option("--rates", type=click.IntRange(1), default=Shape().rates, help="Rate rows.")
 @click.option("--accounts", type=click.IntRange(1), default=Shape().accounts, help="Customers.")
 @click.option("--one-reseller", is_flag=True, help="One reseller above all customers.")
@@ -59,6 +60,7 @@ def main(
     outstanding: int,
     rate: int,
     rounds: int | None,
+    patience: float,
     rates: int,
     accounts: int,
     one_reseller: bool,
@@ -89,6 +91,7 @@ def main(
         seconds=length,
         warm_seconds=min(length / 2, 2.0),
         rounds=rounds or (3 if side == "both" else 1),
+        patience_seconds=patience,
         shape=Shape(accounts, rates, one_reseller),
         variants=not quick and not flows and side == "both" if variants is None else variants,
         processes=processes,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from bench.load import FLOWS
+from bench.load import FLOWS, OTHERS_CORES_MAX
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from bench.load import Measured
     from bench.run import Plan, Stage
 
-# An idle machine shows 0.05: interrupts belong to nobody.
-OTHERS_CORES_MAX = 0.15
 OURS, PEER = "Sky AAA", "FreeRADIUS"
 COLUMNS = (
     "flow", "server", "requests/s", "p50 ms", "p99 ms", "p99.9 ms", "CPU µs/request",
