@@ -15,8 +15,8 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from twisted.application.service import Application, MultiService, Service
-from twisted.internet.defer import Deferred, ensureDeferred, succeed
-from twisted.internet.error import ProcessExitedAlready
+from twisted.internet.defer import Deferred, TimeoutError, ensureDeferred, succeed
+from twisted.internet.error import ReactorNotRunning
 from twisted.internet.interfaces import IReadDescriptor
 from twisted.internet.protocol import ProcessProtocol
 from twisted.logger import Logger
@@ -60,6 +60,7 @@ log = Logger()
 CLIENTS_SECONDS = 1.0  # between two looks for changed RADIUS clients
 RESTART_SECONDS_MIN = 0.5
 RESTART_SECONDS_MAX = 30.0
+STOP_SECONDS_MAX = 10.0  # for the transaction in flight and what waits behind it
 SILENT_LOOKS = 5  # every so many of them calls that have fallen silent are looked for
 
 # Collections of what lives long would stop the answers for tens of milliseconds; the hot
@@ -75,7 +76,9 @@ class ChargingServer(Service):
 
     name = "radius"
 
-    def __init__(self, config: Config, url: str, keyring: Keyring, reactor: Any) -> None:
+    def __init__(
+        self, config: Config, url: str, keyring: Keyring, reactor: Any, *, first: bool
+    ) -> None:
         self.started: Deferred[None] | None = None
         self._config = config
         self._keyring = keyring
@@ -116,6 +119,7 @@ class ChargingServer(Service):
             acct_port=config.radius.acct_port,
             answer_access=self.authorization.answer,
             answer_accounting=Accounting(self.charging, now=self._now).answer,
+            first=first,
         )
 
     def not_ready(self) -> str:
@@ -152,7 +156,11 @@ class ChargingServer(Service):
         if self._sleeping is not None and self._sleeping.active():
             self._sleeping.cancel()
         self.server.stop()
-        await self.charging.commits.stop()
+        idle = self.charging.commits.stop()
+        idle.addTimeout(STOP_SECONDS_MAX, self._reactor)
+        # What a frozen database still holds is not answered; closing the connection fails it.
+        with contextlib.suppress(TimeoutError):
+            await idle
         for connection in (
             self._charging_connection,
             self._price_connection,
@@ -247,9 +255,8 @@ class Sibling(ProcessProtocol):
         if self.ended is None:
             return succeed(None)
         assert self.transport is not None
-        # Ctrl-C goes to all processes of a terminal: this one may have ended by itself.
-        with contextlib.suppress(ProcessExitedAlready):
-            self.transport.signalProcess("TERM")
+        # No signal: Ctrl-C goes to all processes of a terminal, and one may be stopping by it.
+        self.transport.closeStdin()
         return self.ended
 
 
@@ -273,10 +280,17 @@ class Elder:
 
     def doRead(self) -> None:
         if not os.read(0, 4096):
-            self.connectionLost(None)
+            self._ended()
 
-    def connectionLost(self, _reason: Failure | None) -> None:
+    def connectionLost(self, _reason: Failure) -> None:
+        self._ended()
+
+    def close(self) -> None:
+        """Look no more: this process ends by itself."""
         self._reactor.removeReader(self)
+
+    def _ended(self) -> None:
+        self.close()
         self._gone()
 
 
@@ -308,6 +322,7 @@ class SkyAaa(MultiService):
         self._options = options
         self._opened: OpenDatabase | None = None
         self._siblings: list[Sibling] = []
+        self._elder: Elder | None = None
 
     def startService(self) -> None:
         ensureDeferred(self._start()).addCallbacks(self.ready.callback, self.ready.errback)
@@ -318,7 +333,9 @@ class SkyAaa(MultiService):
         keyring = Keyring.open(config.secrets.key_file)
         if self._stand_alone:
             prepare(self._opened.url, keyring, demo=self._demo)
-        self.radius = ChargingServer(config, self._opened.url, keyring, self._reactor)
+        self.radius = ChargingServer(
+            config, self._opened.url, keyring, self._reactor, first=self._stand_alone
+        )
         self.radius.setServiceParent(self)
         self.metrics = MetricsService(
             reactor=self._reactor,
@@ -334,7 +351,7 @@ class SkyAaa(MultiService):
         if self._stand_alone:
             self._start_siblings(config.radius.processes - 1)
         else:
-            Elder(self._reactor, self._elder_gone)
+            self._elder = Elder(self._reactor, self._elder_gone)
         return self
 
     def _start_siblings(self, count: int) -> None:
@@ -346,13 +363,16 @@ class SkyAaa(MultiService):
             sibling.start()
 
     def _elder_gone(self) -> None:
-        log.error("The process that started this one is gone: ending too")
-        self._reactor.stop()
+        log.info("The process that started this one has ended or ends: this one too")
+        # In the next turn, after a signal that came to both: Twisted stops once and no more.
+        self._reactor.callLater(0, stop_reactor, self._reactor)
 
     def stopService(self) -> Deferred[None]:
         return ensureDeferred(self._stop())
 
     async def _stop(self) -> None:
+        if self._elder is not None:
+            self._elder.close()
         for ended in [sibling.stop() for sibling in self._siblings]:
             await ended
         if self.running:
@@ -416,4 +436,10 @@ def make_application(config: Config, *, demo: bool = False) -> Any:
 
 def _give_up(failure: Failure, reactor: Any) -> None:
     log.critical("Cannot start: {reason}", reason=failure.getErrorMessage())
-    reactor.callWhenRunning(reactor.stop)
+    reactor.callWhenRunning(stop_reactor, reactor)
+
+
+def stop_reactor(reactor: Any) -> None:
+    """Stop the reactor, unless it is stopping already."""
+    with contextlib.suppress(ReactorNotRunning):
+        reactor.stop()

@@ -31,7 +31,7 @@ def serve(
     from twisted.internet import reactor as started
 
     from aaa_server.log import start_logging
-    from aaa_server.service import SkyAaa
+    from aaa_server.service import SkyAaa, stop_reactor
 
     config = session.config
     if services:
@@ -50,7 +50,7 @@ def serve(
         problem.append(failure.getErrorMessage())
         if session.debug:
             click.echo(failure.getTraceback(), err=True)
-        reactor.stop()
+        stop_reactor(reactor)
 
     if not sibling:
         sky.ready.addCallback(_say, demo=demo)

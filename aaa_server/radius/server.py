@@ -40,6 +40,9 @@ TURN_DATAGRAMS_MAX = 16  # read at a time, so that replies and the database get 
 # The kernel's default holds some 90 requests and drops the rest.
 RECEIVE_BUFFER_OCTETS = 4 * 1024 * 1024
 _SO_RCVBUFFORCE = 33  # socket(7); Python has no name for it
+_IP_PKTINFO = 8  # ip(7); nor for this
+_TOLD_OCTETS = 64  # more than an in6_pktinfo and its header
+FACES_MAX = 1024  # addresses of this machine that are remembered
 # Rejects that wait at a time; whoever guesses passwords faster hears nothing at all.
 DELAYED_MAX = 4096
 _COUNTER_MAX = 2**32 - 1
@@ -55,7 +58,8 @@ class RadiusServer:
 
     `answer_access` and `answer_accounting` give the whole reply, or None for silence: then,
     and when they fail, a retransmission is answered as if it were new.
-    `reuse_port` lets several processes share the ports.
+    `reuse_port` lets several processes share the ports; the `first` of them makes sure that
+    nobody else has them, since a socket that shares would never notice.
     """
 
     _log = Logger()
@@ -71,6 +75,7 @@ class RadiusServer:
         answer_access: Answer,
         answer_accounting: Answer,
         reuse_port: bool = True,
+        first: bool = False,
     ) -> None:
         self.receiver = receiver
         self.ports: list[Port] = []
@@ -79,6 +84,7 @@ class RadiusServer:
         self._listen_on = ((AUTH, auth_port), (ACCT, acct_port))
         self._answers = {AUTH: answer_access, ACCT: answer_accounting}
         self._reuse_port = reuse_port
+        self._first = first
         self._started_at = 0.0
         self._delayed: set[IDelayedCall] = set()
 
@@ -88,6 +94,8 @@ class RadiusServer:
         try:
             for address in self._addresses:
                 for role, number in self._listen_on:
+                    if self._first:
+                        listening_socket(address, number, reuse_port=False).close()
                     port = Port(
                         self._reactor,
                         listening_socket(address, number, reuse_port=self._reuse_port),
@@ -110,7 +118,9 @@ class RadiusServer:
             call.cancel()
         self._delayed.clear()
 
-    def datagram_received(self, datagram: bytes, source: tuple[str, int], port: Port) -> None:
+    def datagram_received(
+        self, datagram: bytes, source: tuple[str, int], port: Port | Face
+    ) -> None:
         """Answer at once, later or never. Never raises: the port must go on listening."""
         try:
             received = self.receiver.receive(datagram, source, port.role)
@@ -126,7 +136,7 @@ class RadiusServer:
             )
             self._count(port.role, "failed")
 
-    def _answer(self, fresh: Fresh, port: Port) -> None:
+    def _answer(self, fresh: Fresh, port: Port | Face) -> None:
         if fresh.packet.code == STATUS_SERVER:
             self._reply(self.status(fresh), fresh, port)
             return
@@ -159,7 +169,7 @@ class RadiusServer:
             message_authenticator=True,
         )
 
-    def _reply(self, reply: bytes | None, fresh: Fresh, port: Port) -> None:
+    def _reply(self, reply: bytes | None, fresh: Fresh, port: Port | Face) -> None:
         if reply is None:
             self.receiver.forget(fresh)
         elif fresh.delay_seconds:
@@ -167,7 +177,7 @@ class RadiusServer:
         else:
             self._send(reply, fresh, port)
 
-    def _reply_later(self, reply: bytes, fresh: Fresh, port: Port) -> None:
+    def _reply_later(self, reply: bytes, fresh: Fresh, port: Port | Face) -> None:
         if len(self._delayed) >= DELAYED_MAX:
             self._count(fresh.role, "delayed-too-many")
             return
@@ -179,7 +189,7 @@ class RadiusServer:
         call = self._reactor.callLater(fresh.delay_seconds, send)
         self._delayed.add(call)
 
-    def _send(self, reply: bytes, fresh: Fresh, port: Port) -> None:
+    def _send(self, reply: bytes, fresh: Fresh, port: Port | Face) -> None:
         port.send(reply, fresh.source)
         self.receiver.answered(fresh, reply)
         self._count(fresh.role, _REPLIES.get(reply[0], "responses"))
@@ -210,7 +220,7 @@ class Port:
         reactor: Reactor,
         bound: socket.socket,
         role: str,
-        received: Callable[[bytes, tuple[str, int], Port], None],
+        received: Callable[[bytes, tuple[str, int], Port | Face], None],
     ) -> None:
         self.role = role
         self.address: tuple[str, int] = bound.getsockname()[:2]
@@ -218,6 +228,9 @@ class Port:
         self._socket = bound
         self._six = bound.family == socket.AF_INET6
         self._received = received
+        self._faces: dict[bytes, Face] | None = None
+        if self.address[0] in ("0.0.0.0", "::") and tell_destination(bound):
+            self._faces = {}
         self.unsent = 0  # replies that the kernel did not take
 
     def fileno(self) -> int:
@@ -227,10 +240,16 @@ class Port:
         return f"radius {self.role}"
 
     def doRead(self) -> None:
-        receive = self._socket.recvfrom
+        receive, receive_told = self._socket.recvfrom, self._socket.recvmsg
+        faces = self._faces
+        port: Port | Face = self
         for _ in range(TURN_DATAGRAMS_MAX):
             try:
-                datagram, source = receive(PACKET_OCTETS_MAX)
+                if faces is None:
+                    datagram, source = receive(PACKET_OCTETS_MAX)
+                else:
+                    datagram, told, _, source = receive_told(PACKET_OCTETS_MAX, _TOLD_OCTETS)
+                    port = faces.get(told[0][2]) or self._face(told[0][2]) if told else self
             except (BlockingIOError, InterruptedError):
                 return
             except OSError:
@@ -238,7 +257,16 @@ class Port:
                 continue
             if self._six:
                 source = (source[0].partition("%")[0], source[1], source[2], source[3])
-            self._received(datagram, source, self)
+            self._received(datagram, source, port)
+
+    def _face(self, told: bytes) -> Face:
+        """The face for what the kernel told with a datagram, its in_pktinfo or in6_pktinfo."""
+        assert self._faces is not None
+        if len(self._faces) >= FACES_MAX:
+            self._faces.clear()
+        made = Face(self, self._socket, told, six=self._six)
+        self._faces[told] = made
+        return made
 
     def connectionLost(self, _reason: Failure) -> None:
         self.close()
@@ -255,6 +283,45 @@ class Port:
         if self._socket.fileno() != -1:
             self._reactor.removeReader(self)
             self._socket.close()
+
+
+class Face:
+    """A wildcard port as one of this machine's addresses: replies leave from that one.
+
+    A client takes no answer from another address than the one that it asked.
+    """
+
+    def __init__(self, port: Port, bound: socket.socket, told: bytes, *, six: bool) -> None:
+        self.role = port.role
+        self._port = port
+        self._socket = bound
+        if not six:
+            # struct in_pktinfo: interface, local address, destination. Interface 0: by route.
+            level, kind, said = socket.IPPROTO_IP, _IP_PKTINFO, bytes(4) + told[4:8] + bytes(4)
+        else:
+            # struct in6_pktinfo: destination, interface, which only a link-local one needs.
+            local = told[0] == 0xFE and told[1] & 0xC0 == 0x80
+            level, kind = socket.IPPROTO_IPV6, socket.IPV6_PKTINFO
+            said = told if local else told[:16] + bytes(4)
+        self._from = [(level, kind, said)]
+
+    def send(self, reply: bytes, source: tuple[str, int]) -> None:
+        """As `Port.send`."""
+        try:
+            self._socket.sendmsg([reply], self._from, 0, source)
+        except OSError:
+            self._port.unsent += 1
+
+
+def tell_destination(bound: socket.socket) -> bool:
+    """Have the kernel tell with each datagram which address it was sent to, where it can."""
+    if sys.platform != "linux":
+        return False
+    if bound.family == socket.AF_INET6:
+        bound.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVPKTINFO, 1)
+    else:
+        bound.setsockopt(socket.IPPROTO_IP, _IP_PKTINFO, 1)
+    return True
 
 
 def listening_socket(address: str, port: int, *, reuse_port: bool) -> socket.socket:

@@ -70,6 +70,7 @@ class Server:
         self.url = url
         self.auth_port = free_port()
         self.acct_port = free_port()
+        self.key_file = str(key_file)
         self.processes = processes
         self.config = folder / "sky-aaa.toml"
         self._sections = {
@@ -111,6 +112,7 @@ class Server:
                 stderr=log,
                 env=_environment() | (environ or {}),
                 cwd=self.config.parent,
+                start_new_session=True,
             )
         wait_until(self._listens, "the server is ready", seconds=START_SECONDS_MAX)
 
