@@ -116,11 +116,13 @@ def masked(event: LogEvent) -> LogEvent:
 
 
 def _message(event: LogEvent) -> str:
-    return mask_url(formatEvent(event) or str(event.get("log_text", "")))
+    text = mask_url(formatEvent(event) or str(event.get("log_text", "")))
+    # Twisted's old way of logging puts the traceback into the text; it is shown below.
+    return text.partition("\n")[0] if event.get("isError") and "failure" in event else text
 
 
 def _traceback(event: LogEvent) -> str:
-    failure = event.get("log_failure")
+    failure = event.get("log_failure", event.get("failure"))
     return "" if failure is None else mask_url(failure.getTraceback().rstrip()) + "\n"
 
 

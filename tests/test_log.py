@@ -4,8 +4,9 @@ import io
 import json
 
 import pytest
-from twisted.logger import Logger
+from twisted.logger import Logger, LogPublisher
 from twisted.python.failure import Failure
+from twisted.python.log import LogPublisher as LegacyPublisher
 
 from aaa_server.log import make_observer
 
@@ -65,6 +66,15 @@ def test_a_failure_brings_its_traceback(form: str) -> None:
     assert "while looking" in stream.getvalue()
     assert "LookupError: no such thing" in stream.getvalue()
     assert "test_log.py" in stream.getvalue()
+
+
+def test_a_failure_logged_the_old_way_has_its_traceback_on_lines_of_its_own() -> None:
+    stream = io.StringIO()
+    publisher = LegacyPublisher(publishPublisher=LogPublisher(make_observer("text", stream)))
+    publisher.msg(failure=Failure(LookupError("gone")), why="while looking", isError=1)
+    first, *rest = stream.getvalue().splitlines()
+    assert first.endswith("while looking")
+    assert rest[-1].endswith("LookupError: gone")
 
 
 def test_debug_events_are_written_only_when_asked_for() -> None:
