@@ -20,7 +20,7 @@ from bench.dataset import Shape
 from bench.load import FLOWS
 from bench.ours import ROOT
 from bench.process import Failed
-from bench.run import Bench, Plan, say, surroundings
+from bench.run import STAGES, Bench, Plan, say, surroundings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -31,7 +31,7 @@ SIDES = {"both": ("ours", "freeradius"), "ours": ("ours",), "freeradius": ("free
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
 @click.argument("side", type=click.Choice(list(SIDES)), default="both")
-@click.option("--quick", is_flag=True, help="Three seconds a run and no variants: two minutes.")
+@click.option("--quick", is_flag=True, help="Three seconds a run, sides only: two minutes.")
 @click.option(
     "--flow", "flows", type=click.Choice(list(FLOWS)), multiple=True, help="Only this one."
 )
@@ -43,12 +43,12 @@ SIDES = {"both": ("ours", "freeradius"), "ours": ("ours",), "freeradius": ("free
 @click.option("--rates", type=click.IntRange(1), default=Shape().rates, help="Rate rows.")
 @click.option("--accounts", type=click.IntRange(1), default=Shape().accounts, help="Customers.")
 @click.option("--one-reseller", is_flag=True, help="One reseller above all customers.")
-@click.option("--variants/--no-variants", default=None, help="Other worlds. [in a whole run]")
+@click.option("--stage", "stages", type=click.Choice(STAGES), multiple=True, help="Only this one.")
 @click.option("--processes", type=click.IntRange(1, 64), default=1, help="Of our server.")
 @click.option(
     "--set", "settings", multiple=True, metavar="SECTION.KEY=VALUE", help="Of our server."
 )
-@click.option("--wrap", default="", metavar="COMMAND", help="Runs our server: py-spy record … --")
+@click.option("--wrap", default="", metavar="COMMAND", help="Runs our server: python -m cProfile …")
 @click.option("--hold", is_flag=True, help="Serve until Ctrl-C, measure nothing.")
 @click.option("--directory", type=click.Path(path_type=Path), help="Data sets, logs, results.")
 @click.option("--json", "json_file", type=click.Path(path_type=Path), help="Results go there too.")
@@ -64,7 +64,7 @@ def main(
     rates: int,
     accounts: int,
     one_reseller: bool,
-    variants: bool | None,
+    stages: tuple[str, ...],
     processes: int,
     settings: tuple[str, ...],
     wrap: str,
@@ -93,7 +93,7 @@ def main(
         rounds=rounds or (3 if side == "both" else 1),
         patience_seconds=patience,
         shape=Shape(accounts, rates, one_reseller),
-        variants=not quick and not flows and side == "both" if variants is None else variants,
+        stages=stages or (("sides",) if quick or flows or side != "both" else STAGES),
         processes=processes,
         wrap=tuple(shlex.split(wrap)),
         settings=dict(given(setting) for setting in settings),

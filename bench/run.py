@@ -37,6 +37,8 @@ if TYPE_CHECKING:
     from bench.dataset import Shape
     from bench.load import Flow
 
+# The sides in turn; worlds of other sizes, ours alone; a rate sheet imported meanwhile.
+STAGES = ("sides", "worlds", "import")
 HERE = Path(__file__).parent
 IN_PROGRESS = 100_000
 IN_PROGRESS_SECONDS_MAX = 120
@@ -58,7 +60,7 @@ class Plan(NamedTuple):
     rounds: int
     patience_seconds: float
     shape: Shape
-    variants: bool
+    stages: tuple[str, ...]
     processes: int
     wrap: tuple[str, ...]
     settings: Mapping[str, str]
@@ -140,10 +142,14 @@ class Bench:
 
     def stages(self) -> Iterable[Stage]:
         """Each as soon as it is done."""
-        yield self.side_by_side()
-        if self.plan.variants and "ours" in self.plan.sides:
-            yield self.compared()
-            yield self.importing()
+        for name in self.plan.stages:
+            match name:
+                case "sides":
+                    yield self.side_by_side()
+                case "worlds":
+                    yield self.compared()
+                case "import":
+                    yield self.importing()
 
     def cluster(self, name: str) -> Cluster:
         """The running cluster of that name."""
