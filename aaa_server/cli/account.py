@@ -220,7 +220,14 @@ def list_(
         parent_id = None
         if parent is not None:
             parent_id = accounts.find(work.cursor, work.viewer, parent).account_id
-        wanted = accounts.Filter(kind or "", status or "", parent_id, search or "", after, limit)
+        wanted = accounts.Filter(
+            kind=kind or "",
+            status=status or "",
+            parent_id=parent_id,
+            search=search or "",
+            after=after,
+            limit=limit,
+        )
         found = accounts.list_accounts(work.cursor, work.viewer, wanted)
     show_rows(session, COLUMNS, [_row(one) for one in found])
     if len(found) == limit:
@@ -320,7 +327,8 @@ def _changed(work: Work, before: Account, given: dict[str, Any]) -> Account:
         name = values.pop("rate_group")
         values["rate_group_id"] = None
         if name:
-            assert before.parent_id is not None
+            if before.parent_id is None or before.kind == "provider":
+                raise BadData(f"{before.code} is of kind {before.kind}: it has no rate group")
             values["rate_group_id"] = rate_groups.find_for_account(
                 work.cursor, work.viewer, name, before.parent_id
             ).rate_group_id

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
 from typing import TYPE_CHECKING
@@ -81,9 +82,10 @@ def _watch(session: Session, connection: Connection, every: float, refused: bool
     from rich.live import Live
     from rich.text import Text
 
-    with Live(auto_refresh=False, screen=True) as live:
+    # Ctrl-C is how watching ends, not how it fails.
+    with contextlib.suppress(KeyboardInterrupt), Live(auto_refresh=False, screen=True) as live:
         while True:
             columns, rows = _look(session, connection, refused)
-            title = Text(f"{len(rows)} calls in progress, {time.strftime('%H:%M:%S')}")
+            title = Text(f"{len(rows)} calls at {time.strftime('%H:%M:%S')}; Ctrl-C ends this")
             live.update(Group(title, rich_table(columns, rows)), refresh=True)
             time.sleep(every)

@@ -164,10 +164,6 @@ def explain_errors(command: click.Command, arguments: list[str]) -> int:
         if isinstance(error, click.UsageError) and error.ctx is not None:
             text += f"\n  usage: {error.ctx.get_usage().removeprefix('Usage: ')}"
         return _complain(text, error.exit_code)
-    except BrokenPipeError:
-        # The reader (head, less) has seen enough. Python would complain again at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
     except Exception as error:  # noqa: BLE001 - here every command ends, with the reason
         if debug:
             traceback.print_exception(error)
@@ -188,8 +184,11 @@ def explain(error: Exception) -> tuple[str, int]:
     module = sys.modules.get("psycopg2")
     if module is not None and isinstance(error, module.Error):
         return _explain_database(error), 1
+    # By name: their modules are slow to import, and most commands fail without them.
     if type(error).__name__ == "DatabaseUnavailable":
         return f"no database: {error}. `sky-aaa config show` says where it is looked for", 1
+    if type(error).__name__ == "SecretsError":
+        return f"secrets: {error}", 1
     if isinstance(error, OSError):
         return f"{error.filename or 'system'}: {error.strerror or error}", 1
     return f"{type(error).__name__}: {error} (again with --debug to see where)", 1

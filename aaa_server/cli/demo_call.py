@@ -121,10 +121,11 @@ def _peer(session: Session, work: Work, client_name: str, server: str | None) ->
 def _balances(work: Work, code: str) -> list[Account]:
     """The accounts whose balance the call may move: the chain, then the providers."""
     caller = accounts.find(work.cursor, work.viewer, code)
-    everybody = accounts.list_accounts(work.cursor, work.viewer, accounts.Filter())
-    by_id = {account.account_id: account for account in everybody}
-    chain = [by_id[account_id] for account_id in caller.chain if account_id in by_id]
-    return chain + [account for account in everybody if account.kind == "provider"]
+    wanted = accounts.Filter(account_ids=caller.chain)
+    chain = accounts.list_accounts(work.cursor, work.viewer, wanted)
+    chain.sort(key=lambda account: -len(account.chain))
+    wanted = accounts.Filter(kind="provider")
+    return chain + accounts.list_accounts(work.cursor, work.viewer, wanted)
 
 
 def _compared(before: list[Account], after: list[Account]) -> Things:

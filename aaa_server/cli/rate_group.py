@@ -34,9 +34,6 @@ def _options(command: Callable[..., None]) -> Callable[..., None]:
             click.option(
                 "--strategy", type=click.Choice(STRATEGIES), help="How routes are chosen."
             ),
-            click.option(
-                "--minimum-margin", type=PERCENT, help="Percent; routes below are dropped."
-            ),
             click.option("--markup", type=PERCENT, help="Percent on the price per minute."),
             click.option(
                 "--initial-seconds", type=click.IntRange(0), help="Of rate rows that name none."
@@ -52,10 +49,11 @@ def _options(command: Callable[..., None]) -> Callable[..., None]:
 
 
 def _given(viewer: Viewer, options: dict[str, Any]) -> dict[str, Any]:
-    renamed = {"markup": "markup_ppm", "minimum_margin": "minimum_margin_ppm"}
-    given = {renamed.get(key, key): value for key, value in options.items() if value is not None}
-    if "strategy" in given or "minimum_margin_ppm" in given:
-        require_operator(viewer, "strategy and minimum margin")
+    given = {key: value for key, value in options.items() if value is not None}
+    if "markup" in given:
+        given["markup_ppm"] = given.pop("markup")
+    if "strategy" in given:
+        require_operator(viewer, "the strategy")
     return given
 
 
@@ -83,13 +81,8 @@ def add(
         )
         rate_groups.add(work.cursor, work.viewer, new)
         made = rate_groups.find(work.cursor, work.viewer, name, owner=seller.code)
-        work.note(
-            "rate-group add",
-            name,
-            after=dict(_record(made, work.viewer)),
-            acting_as_id=seller.account_id,
-        )
         record = _record(made, work.viewer)
+        work.note("rate-group add", name, after=dict(record), acting_as_id=seller.account_id)
     show_record(session, record)
 
 
@@ -100,11 +93,13 @@ def list_(session: Session) -> None:
     """The rate groups that you may see; your own price list is among them."""
     with session.transaction() as work:
         found = rate_groups.list_rate_groups(work.cursor, work.viewer)
-        viewer = work.viewer
+        uses = rate_groups.uses(work.cursor, [one.rate_group_id for one in found])
+        rows = [{**_record(one, work.viewer), **uses[one.rate_group_id]._asdict()} for one in found]
+        operator = work.viewer.is_operator
     columns = ["name", "owner", "currency", "markup_percent", "rates", "accounts"]
-    if viewer.is_operator:
+    if operator:
         columns.insert(3, "strategy")
-    show_rows(session, columns, [_record(one, viewer) for one in found])
+    show_rows(session, columns, rows)
 
 
 @rate_group.command()
@@ -116,7 +111,8 @@ def show(session: Session, name: str, owner: str) -> None:
     """One rate group, and the operator sees its routes."""
     with session.transaction() as work:
         one = rate_groups.find(work.cursor, work.viewer, name, owner=owner)
-        record = dict(_record(one, work.viewer))
+        uses = rate_groups.uses(work.cursor, [one.rate_group_id])
+        record = {**_record(one, work.viewer), **uses[one.rate_group_id]._asdict()}
         if work.viewer.is_operator:
             found = rate_groups.routes(work.cursor, work.viewer, one.rate_group_id)
             record["routes"] = Things(_route(route) for route in found)
@@ -132,14 +128,9 @@ def _record(one: RateGroup, viewer: Viewer) -> Row:
         "initial_seconds": one.initial_seconds,
         "increment_seconds": one.increment_seconds,
         "time_zone": one.time_zone,
-        "rates": one.rates,
-        "accounts": one.accounts,
     }
     if viewer.is_operator:
-        record |= {
-            "strategy": one.strategy,
-            "minimum_margin_percent": percent(one.minimum_margin_ppm),
-        }
+        record["strategy"] = one.strategy
     return record
 
 

@@ -144,10 +144,12 @@ def list_(session: Session) -> None:
     with session.transaction() as work:
         found = resource_groups.list_resource_groups(work.cursor, work.viewer)
         operator = work.viewer.is_operator
+        rates = resource_groups.rates_in_force(work.cursor, work.viewer) if operator else {}
     columns = ["name", "direction", "account", "status", "calls", "max_calls", "endpoints"]
     if operator:
         columns += ["gateway", "currency", "rates"]
-    show_rows(session, columns, [_record(one) for one in found])
+    rows = [{**_record(one), "rates": rates.get(one.resource_group_id, 0)} for one in found]
+    show_rows(session, columns, rows)
 
 
 @resource_group.command()
@@ -176,7 +178,7 @@ def _record(one: ResourceGroup) -> Row:
         "endpoints": list(one.endpoints),
     }
     if one.tariff_id is not None or one.gateway or one.direction == "in":
-        record |= {"gateway": one.gateway, "currency": one.currency, "rates": one.rates}
+        record |= {"gateway": one.gateway, "currency": one.currency}
     return record
 
 

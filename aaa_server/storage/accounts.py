@@ -88,6 +88,7 @@ class Filter(NamedTuple):
     kind: str = ""
     status: str = ""
     parent_id: int | None = None
+    account_ids: Sequence[int] | None = None
     search: str = ""
     after: str = ""
     limit: int = LIST_MAX
@@ -148,6 +149,8 @@ def _select(cursor: Cursor, viewer: Viewer, wanted: Filter, *, code: str) -> lis
            AND (%(kind)s = '' OR account.kind = %(kind)s)
            AND (%(status)s = '' OR account.status = %(status)s)
            AND (%(parent_id)s::bigint IS NULL OR account.parent_id = %(parent_id)s)
+           AND (%(account_ids)s::bigint[] IS NULL
+                OR account.account_id = ANY (%(account_ids)s::bigint[]))
            AND (%(search)s = ''
                 OR strpos(lower(account.code), lower(%(search)s)) > 0
                 OR strpos(lower(account.name), lower(%(search)s)) > 0)
@@ -155,10 +158,15 @@ def _select(cursor: Cursor, viewer: Viewer, wanted: Filter, *, code: str) -> lis
          ORDER BY account.code
          LIMIT %(limit)s
         """,
-        {"code": code, **wanted._asdict()},
+        {**wanted._asdict(), "code": code, "account_ids": _list(wanted.account_ids)},
     )
     accounts = [Account(*row)._replace(chain=tuple(row[5])) for row in cursor.fetchall()]
     return [account for account in accounts if may(viewer, Deed.SEE, account.chain)]
+
+
+def _list(numbers: Sequence[int] | None) -> list[int] | None:
+    """As psycopg2 wants an array."""
+    return None if numbers is None else list(numbers)
 
 
 def add(cursor: Cursor, new: NewAccount) -> int:
@@ -197,6 +205,7 @@ def _check_text(error: psycopg2.errors.CheckViolation, code: str) -> str:
     return {
         "account_code_check": f"{code!r} is no account code: 1 to 64 characters without spaces",
         "account_currency_check": "a currency is three capital letters, such as EUR",
+        "account_credit_limit_micros_check": "a credit limit is not below 0",
         "account_check": "a prepaid account has no credit limit: make it --postpaid",
     }.get(constraint, f"account {code}: a value is out of range ({constraint})")
 

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
     from psycopg2.extensions import cursor as Cursor
 
+RUNNING_MAX = 10_000  # calls of one look at those in progress
 NUMBER_DIGITS_MAX = 18  # what surely fits a call_id
 
 
@@ -114,7 +115,10 @@ class Filter(NamedTuple):
 
 
 def running(cursor: Cursor, viewer: Viewer, *, refused: bool = False) -> list[RunningCall]:
-    """The calls in progress, the newest last; with `refused` also attempts that may still end."""
+    """The newest `RUNNING_MAX` calls in progress, the newest last.
+
+    With `refused` also refused attempts whose end the switch has not told yet.
+    """
     cursor.execute(
         """
         SELECT call.call_id,
@@ -135,11 +139,13 @@ def running(cursor: Cursor, viewer: Viewer, *, refused: bool = False) -> list[Ru
           FROM call
           LEFT JOIN account USING (account_id)
          WHERE %s OR call.status <> 'refused'
-         ORDER BY call.authorized_at, call.call_id
+         ORDER BY call.authorized_at DESC, call.call_id DESC
+         LIMIT %s
         """,
-        (refused,),
+        (refused, RUNNING_MAX),
     )
-    calls = [RunningCall(*row)._replace(account_chain=tuple(row[3])) for row in cursor.fetchall()]
+    rows = reversed(cursor.fetchall())
+    calls = [RunningCall(*row)._replace(account_chain=tuple(row[3])) for row in rows]
     calls = [call for call in calls if may(viewer, Deed.SEE, call.account_chain)]
     return _with_switches(cursor, calls) if viewer.is_operator else calls
 
@@ -157,7 +163,9 @@ def _with_switches(cursor: Cursor, calls: list[RunningCall]) -> list[RunningCall
           LEFT JOIN resource_group
                  ON resource_group.resource_group_id = call.resource_group_out_id
           LEFT JOIN account ON account.account_id = call.account_id
-        """
+         WHERE call.call_id = ANY (%s)
+        """,
+        ([call.call_id for call in calls],),
     )
     sides = {row[0]: row[1:] for row in cursor.fetchall()}
     return [

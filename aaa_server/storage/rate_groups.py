@@ -10,6 +10,8 @@ from aaa_server.storage.problem import BadValue, Conflict, NotAllowed, NotFound
 from aaa_server.storage.viewer import Deed, Viewer, may, require_operator
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from psycopg2.extensions import cursor as Cursor
 
 
@@ -29,6 +31,11 @@ class RateGroup(NamedTuple):
     initial_seconds: int
     increment_seconds: int
     time_zone: str
+
+
+class Use(NamedTuple):
+    """How many rates of a group are in force, and how many accounts pay by it."""
+
     rates: int
     accounts: int
 
@@ -79,14 +86,7 @@ def list_rate_groups(cursor: Cursor, viewer: Viewer) -> list[RateGroup]:
                rate_group.markup_ppm,
                rate_group.initial_seconds,
                rate_group.increment_seconds,
-               rate_group.time_zone,
-               (SELECT count(*)
-                  FROM rate
-                 WHERE rate.tariff_id = rate_group.tariff_id
-                   AND tstzrange(rate.effective_from, rate.effective_to) @> now()),
-               (SELECT count(*)
-                  FROM account
-                 WHERE account.rate_group_id = rate_group.rate_group_id)
+               rate_group.time_zone
           FROM rate_group
           JOIN tariff USING (tariff_id)
           LEFT JOIN account AS owner ON owner.account_id = rate_group.owner_id
@@ -101,6 +101,26 @@ def list_rate_groups(cursor: Cursor, viewer: Viewer) -> list[RateGroup]:
         if group.rate_group_id == own_id or may(viewer, Deed.SEE, group.owner_chain)
     ]
     return _with_buying_rules(cursor, groups) if viewer.is_operator else groups
+
+
+def uses(cursor: Cursor, rate_group_ids: Sequence[int]) -> dict[int, Use]:
+    """Counted row by row, so for people only, who look at few groups. By number."""
+    cursor.execute(
+        """
+        SELECT rate_group.rate_group_id,
+               (SELECT count(*)
+                  FROM rate
+                 WHERE rate.tariff_id = rate_group.tariff_id
+                   AND tstzrange(rate.effective_from, rate.effective_to) @> now()),
+               (SELECT count(*)
+                  FROM account
+                 WHERE account.rate_group_id = rate_group.rate_group_id)
+          FROM rate_group
+         WHERE rate_group.rate_group_id = ANY (%s)
+        """,
+        (list(rate_group_ids),),
+    )
+    return {row[0]: Use(row[1], row[2]) for row in cursor.fetchall()}
 
 
 def _own_price_list(cursor: Cursor, viewer: Viewer) -> int | None:

@@ -35,7 +35,6 @@ class ResourceGroup(NamedTuple):
     tariff_id: int | None = None
     gateway: str = ""
     currency: str = ""
-    rates: int = 0
 
 
 class Endpoint(NamedTuple):
@@ -109,21 +108,33 @@ def _with_buying_side(cursor: Cursor, groups: list[ResourceGroup]) -> list[Resou
         SELECT resource_group.resource_group_id,
                resource_group.tariff_id,
                resource_group.gateway,
-               coalesce(tariff.currency, ''),
-               (SELECT count(*)
-                  FROM rate
-                 WHERE rate.tariff_id = resource_group.tariff_id
-                   AND tstzrange(rate.effective_from, rate.effective_to) @> now())
+               coalesce(tariff.currency, '')
           FROM resource_group
           LEFT JOIN tariff USING (tariff_id)
         """
     )
     sides = {row[0]: row[1:] for row in cursor.fetchall()}
     return [
-        group._replace(tariff_id=side[0], gateway=side[1], currency=side[2], rates=side[3])
+        group._replace(tariff_id=side[0], gateway=side[1], currency=side[2])
         for group in groups
         for side in (sides[group.resource_group_id],)
     ]
+
+
+def rates_in_force(cursor: Cursor, viewer: Viewer) -> dict[int, int]:
+    """How many rates each outbound group has now. Counted row by row, so for people only."""
+    require_operator(viewer, "termination rates")
+    cursor.execute(
+        """
+        SELECT resource_group.resource_group_id,
+               count(*)
+          FROM resource_group
+          JOIN rate USING (tariff_id)
+         WHERE tstzrange(rate.effective_from, rate.effective_to) @> now()
+         GROUP BY resource_group.resource_group_id
+        """
+    )
+    return dict(cursor.fetchall())
 
 
 def find(cursor: Cursor, viewer: Viewer, name: str) -> ResourceGroup:

@@ -204,10 +204,10 @@ def test_a_resource_group_that_cannot_be_says_why(
 def test_a_rate_group_with_its_routes(sky: Sky) -> None:
     made = sky(
         *("rate-group", "add", "gold", "--currency", "EUR", "--strategy", "longest-prefix"),
-        *("--markup", "12.5", "--minimum-margin", "3", "--increment-seconds", "1", "-o", "json"),
+        *("--markup", "12.5", "--increment-seconds", "1", "-o", "json"),
     ).json
-    assert (made["owner"], made["markup_percent"], made["rates"]) == ("admin", "12.5", 0)
-    assert (made["strategy"], made["minimum_margin_percent"]) == ("longest-prefix", "3")
+    assert (made["owner"], made["markup_percent"]) == ("admin", "12.5")
+    assert (made["strategy"], made["increment_seconds"]) == ("longest-prefix", 1)
     sky("rate-group", "attach", "gold", "RG_21", "--priority", "5")
     attached = sky("rate-group", "attach", "gold", "22", "--weight", "3", "-o", "json").json
     assert [(row["resource_group"], row["priority"]) for row in attached] == [
@@ -215,8 +215,9 @@ def test_a_rate_group_with_its_routes(sky: Sky) -> None:
         ("RG_21", 5),
     ]
     assert sky("rate-group", "detach", "gold", "22").status == 0
-    routes = sky("rate-group", "show", "gold", "-o", "json").json["routes"]
-    assert [route["provider"] for route in routes] == ["acme"]
+    shown = sky("rate-group", "show", "gold", "-o", "json").json
+    assert [route["provider"] for route in shown["routes"]] == ["acme"]
+    assert (shown["rates"], shown["accounts"]) == (0, 0)
 
 
 def test_a_name_of_two_owners_needs_the_owner(sky: Sky) -> None:
