@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import sys
 import time
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import click
@@ -29,6 +30,8 @@ COLUMNS = (
     "talk_seconds",
     "ends_by",
 )
+# What fits 80 columns.
+WATCHED_COLUMNS = ("account", "from", "to", "status", "age", "talk_seconds", "granted_seconds")
 OPERATOR_COLUMNS = ("client", "route", "reserved", "currency")
 
 
@@ -56,6 +59,7 @@ def _look(
     with session.transaction(connection) as work:
         found = cdrs.running(work.cursor, work.viewer, refused=refused)
         columns = COLUMNS + (OPERATOR_COLUMNS if work.viewer.is_operator else ())
+    now = datetime.now(UTC)
     rows: list[Row] = [
         {
             "call": call.call_id,
@@ -64,6 +68,7 @@ def _look(
             "to": call.called,
             "status": call.refusal or call.status,
             "since": call.authorized_at,
+            "age": int((now - call.authorized_at).total_seconds()),
             "granted_seconds": call.granted_seconds,
             "talk_seconds": call.last_seconds,
             "ends_by": call.expires_at,
@@ -86,6 +91,7 @@ def _watch(session: Session, connection: Connection, every: float, refused: bool
     with contextlib.suppress(KeyboardInterrupt), Live(auto_refresh=False, screen=True) as live:
         while True:
             columns, rows = _look(session, connection, refused)
+            columns = WATCHED_COLUMNS + (("route",) if "route" in columns else ())
             title = Text(f"{len(rows)} calls at {time.strftime('%H:%M:%S')}; Ctrl-C ends this")
             live.update(Group(title, rich_table(columns, rows)), refresh=True)
             time.sleep(every)

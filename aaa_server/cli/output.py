@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from aaa_server.cli.context import Session
 
+WIDTH_MAX = 1000  # of a table; beyond it columns are folded
 FORMATS = ("table", "json", "csv")
 
 Cell = Any  # str, int, bool, None, datetime, Amount; a list or mapping of them in details
@@ -165,9 +166,7 @@ def _csv_text(value: Cell) -> str:
 
 def _write_table(columns: Sequence[str], rows: Sequence[Row]) -> None:
     if sys.stdout.isatty():
-        from rich.console import Console
-
-        Console().print(rich_table(columns, rows))
+        _print_rich(rich_table(columns, rows))
         return
     right = _right_columns(columns, rows)
     texts = [[_text(row[column]) for column in columns] for row in rows]
@@ -194,6 +193,17 @@ def _right_columns(columns: Sequence[str], rows: Sequence[Row]) -> set[str]:
     }
 
 
+def _print_rich(table: Table) -> None:
+    """As wide as it is: a narrow terminal breaks lines at its edge, not columns to pieces."""
+    from rich.console import Console
+    from rich.measure import Measurement
+
+    console = Console()
+    unlimited = console.options.update(max_width=WIDTH_MAX)
+    natural = Measurement.get(console, unlimited, table).maximum
+    Console(width=max(console.width, natural)).print(table)
+
+
 def rich_table(columns: Sequence[str], rows: Sequence[Row]) -> Table:
     """The rows as a terminal shows them."""
     from rich.box import SIMPLE_HEAD
@@ -203,8 +213,13 @@ def rich_table(columns: Sequence[str], rows: Sequence[Row]) -> Table:
     right = _right_columns(columns, rows)
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
     for column in columns:
+        number = column in right
+        # A number that is broken into two lines reads as another number.
         table.add_column(
-            _title(column), justify="right" if column in right else "left", overflow="fold"
+            _title(column),
+            justify="right" if number else "left",
+            overflow="fold",
+            no_wrap=number,
         )
     for row in rows:
         table.add_row(*(Text(_text(row[column])) for column in columns))

@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING
 
 import click
 import pytest
+from rich.console import Console
 
 from aaa_server.cli.main import COMMANDS, cli
+from aaa_server.cli.output import Amount, rich_table
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -175,3 +177,11 @@ def test_completion_knows_nouns_verbs_and_options(
     with pytest.raises(SystemExit):
         bare()
     assert capsys.readouterr().out == f"plain,{expected}\n"
+
+
+def test_a_narrow_terminal_breaks_no_number() -> None:
+    rows = [{"name": "a long name of many words", "amount": Amount("1234567.000001"), "calls": 7}]
+    console = Console(width=24, file=io.StringIO(), force_terminal=True)
+    console.print(rich_table(("name", "amount", "calls"), rows))
+    assert isinstance(console.file, io.StringIO)
+    assert "1234567.000001" in console.file.getvalue()
