@@ -214,12 +214,14 @@ def rich_table(columns: Sequence[str], rows: Sequence[Row]) -> Table:
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
     for column in columns:
         number = column in right
-        # A number that is broken into two lines reads as another number.
+        # A number that is broken or cut reads as another number.
+        whole = max(len(_text(row[column])) for row in rows) if number and rows else None
         table.add_column(
             _title(column),
             justify="right" if number else "left",
             overflow="fold",
             no_wrap=number,
+            min_width=whole,
         )
     for row in rows:
         table.add_row(*(Text(_text(row[column])) for column in columns))

@@ -13,7 +13,7 @@ from aaa_server.cli.values import RESOURCE_GROUP
 from aaa_server.rate_file import Defaults
 from aaa_server.storage import accounts, rate_groups, resource_groups
 from aaa_server.storage.problem import NotFound
-from aaa_server.storage.viewer import Deed, require, require_operator
+from aaa_server.storage.viewer import require_operator
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -90,7 +90,7 @@ def find(work: Work, choice: Choice, *, change: bool) -> PriceList:
         assert account is not None
         group = _group_of(work, account)
     if change:
-        require(work.viewer, Deed.SET_PRICES, group.owner_chain, group.owner_code)
+        rate_groups.require_change(work.viewer, group)
     if account is not None and account.rate_group_id != group.rate_group_id:
         click.echo(
             f"note: {account.code} does not pay by {group.name}, so these rows price none of its "
