@@ -110,8 +110,9 @@ def add(
         account_id = accounts.add(work.cursor, new)
         _set_secrets(session, work, account_id, secrets)
         made = accounts.find(work.cursor, work.viewer, code)
-        # To make an account of a reseller's is to act as that reseller.
-        work.note("account add", code, after=_audited(made), acting_as_id=above.account_id)
+        # The operator who makes an account of a reseller's acts as that reseller.
+        acting_as_id = above.account_id if work.viewer.is_operator else None
+        work.note("account add", code, after=_audited(made), acting_as_id=acting_as_id)
     show_record(session, _record(made))
 
 

@@ -525,6 +525,8 @@ def test_a_reseller_runs_its_own_shop(sky: Sky) -> None:
         ("account", "set", "sub", "--name", "Sub", "--credit-limit", "5", "--postpaid"),
         ("account", "suspend", "coast"),
         ("account", "resume", "coast"),
+        ("account", "add", "deep", "--parent", "coast", "--rate-group", "coast-retail"),
+        ("account", "set", "deep", "--rate-group", ""),
         ("account", "set", "carl", "--max-channels", "2"),
         ("account", "top-up", "coast", "7.50", "--reference", "n1"),
         ("map", "ani", "+44 20 7946 0002", "cora"),
