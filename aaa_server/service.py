@@ -60,7 +60,7 @@ log = Logger()
 CLIENTS_SECONDS = 1.0  # between two looks for changed RADIUS clients
 RESTART_SECONDS_MIN = 0.5
 RESTART_SECONDS_MAX = 30.0
-STOP_SECONDS_MAX = 10.0  # for the transaction in flight and what waits behind it
+STOP_SECONDS_MAX = 5.0  # for the transaction in flight and what waits behind it
 SILENT_LOOKS = 5  # every so many of them calls that have fallen silent are looked for
 
 # Collections of what lives long would stop the answers for tens of milliseconds; the hot
@@ -88,8 +88,9 @@ class ChargingServer(Service):
         self._charging_connection = Connection(
             url, reactor=reactor, clock=reactor, settings=SETTINGS, prepared=PREPARED
         )
-        self._price_connection = Connection(url, reactor=reactor, clock=reactor)
-        self._watch_connection = Connection(url, reactor=reactor, clock=reactor)
+        # All three are lost together: one of them says so.
+        self._price_connection = Connection(url, reactor=reactor, clock=reactor, quiet=True)
+        self._watch_connection = Connection(url, reactor=reactor, clock=reactor, quiet=True)
         self._database = ChargingDatabase(self._charging_connection)
         self._catalogue = CatalogueHolder(self._price_connection)
         charging = config.charging

@@ -16,7 +16,7 @@ import psycopg2.errors
 import psycopg2.extensions
 from twisted.internet.defer import Deferred, DeferredLock, ensureDeferred, fail
 from twisted.internet.interfaces import IReadWriteDescriptor
-from twisted.logger import Logger
+from twisted.logger import Logger, LogLevel
 from zope.interface import implementer
 
 if TYPE_CHECKING:
@@ -157,6 +157,7 @@ class Connection:
 
     `settings` ("name=value") and `prepared` (name -> SQL with $1, $2 … cast to their types) are
     applied whenever the connection is made. Statements are run by `EXECUTE name (%s, …)`.
+    A `quiet` one tells only those who debug that it was lost and is back.
     """
 
     def __init__(
@@ -167,11 +168,14 @@ class Connection:
         clock: IReactorTime,
         settings: Sequence[str] = (),
         prepared: Mapping[str, str] | None = None,
+        quiet: bool = False,
     ) -> None:
         self.settings = list(settings)
         self.prepared = dict(prepared or {})
         self.statusmessage = ""
         self._url = url
+        self._back_level = LogLevel.debug if quiet else LogLevel.info
+        self._lost_level = LogLevel.debug if quiet else LogLevel.error
         self._reactor = reactor
         self._clock = clock
         self._connection: psycopg2.extensions.connection | None = None
@@ -242,7 +246,8 @@ class Connection:
         self._ready = True
         self._delay_seconds = RECONNECT_SECONDS_MIN
         if self._lost_at is not None:
-            log.info(
+            log.emit(
+                self._back_level,
                 "The database is back after {seconds:.1f} s",
                 seconds=self._clock.seconds() - self._lost_at,
             )
@@ -328,7 +333,7 @@ class Connection:
             return
         if self._lost_at is None:
             self._lost_at = self._clock.seconds()
-            log.error("The database is lost: {reason}", reason=reason)
+            log.emit(self._lost_level, "The database is lost: {reason}", reason=reason)
         if self._reconnecting is None:
             self._reconnecting = self._clock.callLater(self._delay_seconds, self._reconnect)
             self._delay_seconds = min(2 * self._delay_seconds, RECONNECT_SECONDS_MAX)
