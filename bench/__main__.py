@@ -176,7 +176,9 @@ def locked(directory: Path) -> Iterator[Path]:
 
 
 def ended(_signal: int, _frame: FrameType | None) -> None:
-    """Ctrl-C and SIGTERM stop what was started, last first."""
+    """Ctrl-C and SIGTERM stop what was started, last first; asking twice changes nothing."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
     raise KeyboardInterrupt
 
 

@@ -43,7 +43,7 @@ def give_away(path: Path) -> None:
 class Child:
     """A server in a session of its own, so that Ctrl-C reaches the bench alone.
 
-    The kernel ends it should the bench be killed. `log` gets all its output.
+    The kernel kills it should the bench be killed. `log` gets all its output.
     """
 
     def __init__(
@@ -65,7 +65,7 @@ class Child:
                 stderr=subprocess.STDOUT,
                 env=environment,
                 start_new_session=True,
-                preexec_fn=lambda: libc.prctl(PR_SET_PDEATHSIG, signal.SIGTERM),  # noqa: PLW1509
+                preexec_fn=lambda: libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL),  # noqa: PLW1509
                 **({} if privileged else unprivileged()),
             )
         self.pid = self.process.pid
