@@ -19,13 +19,7 @@ BLOCK_SECONDS_MAX = 120
 def blocks() -> list[tuple[str, str]]:
     """Each block of commands, and the output that is shown right behind it ('' for none)."""
     text = (ROOT / "README.md").read_text(encoding="utf-8")
-    found = re.findall(r"^```(\w*)\n(.*?)^```", text, re.M | re.S)
-    pairs = []
-    for place, (kind, body) in enumerate(found):
-        if kind == "sh":
-            following = found[place + 1] if place + 1 < len(found) else ("", "")
-            pairs.append((body, following[1] if following[0] == "text" else ""))
-    return pairs
+    return re.findall(r"^```sh\n(.*?)^```\n(?:\n```text\n(.*?)^```)?", text, re.M | re.S)
 
 
 def lasting(text: str) -> list[str]:
