@@ -159,7 +159,10 @@ SELECT subject, expected, found
          UNION ALL
         SELECT 'call ' || call_id, 'in progress or ended', 'both'
           FROM call
-         WHERE EXISTS (SELECT FROM cdr WHERE cdr.call_id = call.call_id)) AS lost
+         WHERE EXISTS (SELECT FROM cdr
+                        WHERE cdr.call_id = call.call_id
+                          -- An attempt that was refused and closed may be tried again.
+                          AND cdr.refusal IS NULL)) AS lost
  ORDER BY subject"""
 
 _REFERENCES = """

@@ -238,8 +238,10 @@ def secret(cursor: Cursor, viewer: Viewer, keyring: Keyring, client_id: int) -> 
 
 
 def open_calls(cursor: Cursor, client_id: int) -> int:
-    """How many calls in progress came from this client."""
-    cursor.execute("SELECT count(*) FROM call WHERE client_id = %s", (client_id,))
+    """How many calls in progress came from this client; attempts that were refused are none."""
+    cursor.execute(
+        "SELECT count(*) FROM call WHERE client_id = %s AND status <> 'refused'", (client_id,)
+    )
     row = cursor.fetchone()
     assert row is not None
     return int(row[0])

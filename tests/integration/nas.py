@@ -20,6 +20,7 @@ from aaa_server.radius.packet import (
     ACCOUNTING_RESPONSE,
     MESSAGE_AUTHENTICATOR,
     PACKET_OCTETS_MAX,
+    STATUS_SERVER,
     Packet,
     Secret,
     decode,
@@ -123,6 +124,11 @@ class Nas:
             ACCOUNTING_REQUEST, identifier, self._secret, attributes, message_authenticator=False
         )
         return Question(datagram, self._server.acct_port)
+
+    def status(self) -> Question:
+        """Asks whether the server is alive (RFC 5997)."""
+        datagram = encode_request(STATUS_SERVER, 1, self._secret, (), authenticator=os.urandom(16))
+        return Question(datagram, self._server.auth_port)
 
     def authorize(self, key: str, account: str, called: str, *more: tuple[int, bytes]) -> Question:
         """Asks whether `account` may call `called`."""
