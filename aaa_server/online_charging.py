@@ -2,24 +2,36 @@
 
 Questions that arrive while a transaction runs are gathered, and the next transaction
 takes them all. The answer comes after COMMIT.
+
+A batch is decided on rows in memory where all of them are held, and written in one round
+trip that proves them; else, and when they prove wrong, on rows that are read and locked.
 """
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
+
+import psycopg2
 
 from aaa_server.charging.decide import decide_batch
 from aaa_server.charging.ledger import Policy
 from aaa_server.charging.requests import ChargingAnswer, ChargingRequest
 from aaa_server.group_commit import GroupCommit
+from aaa_server.storage.charging import Transaction
 
 if TYPE_CHECKING:
     from twisted.internet.defer import Deferred
     from twisted.internet.interfaces import IReactorTime
 
+    from aaa_server.charging.ledger import Ledger
     from aaa_server.config import ChargingConfig
     from aaa_server.storage.charging import ChargingStore
-    from aaa_server.storage.database import ChargingDatabase, Transaction
+    from aaa_server.storage.database import ChargingDatabase
+
+STALE = "SKY01"  # function expect of the schema: a row is not as memory has it
+
+InTransaction = Callable[[Callable[[Transaction], Awaitable[None]]], Awaitable[None]]
 
 
 def policy_of(charging: ChargingConfig) -> Policy:
@@ -33,12 +45,49 @@ def policy_of(charging: ChargingConfig) -> Policy:
 
 
 async def charge(
-    transaction: Transaction, batch: list[ChargingRequest], store: ChargingStore
+    batch: list[ChargingRequest], store: ChargingStore, in_transaction: InTransaction
 ) -> list[ChargingAnswer]:
-    """One transaction: load what the batch needs, decide, record what changed."""
-    ledger = await store.load(transaction, batch)
-    answers = decide_batch(batch, ledger)
-    await store.record(transaction, ledger)
+    """The answers to `batch`, committed.
+
+    `in_transaction` runs its argument in a transaction, again when that lost a deadlock.
+    """
+    ledger = store.recall(batch)
+    if ledger is not None:
+        answers = await _charge_from_memory(batch, ledger, store, in_transaction)
+        if answers is not None:
+            return answers
+    outcome: list[tuple[Ledger, list[ChargingAnswer]]] = []
+
+    async def work(transaction: Transaction) -> None:
+        fresh = await store.load(transaction, batch)
+        outcome.append((fresh, decide_batch(batch, fresh)))
+        await store.record(transaction, fresh)
+
+    await in_transaction(work)
+    loaded, answers = outcome[-1]
+    store.keep(loaded)
+    return answers
+
+
+async def _charge_from_memory(
+    batch: list[ChargingRequest],
+    ledger: Ledger,
+    store: ChargingStore,
+    in_transaction: InTransaction,
+) -> list[ChargingAnswer] | None:
+    """The committed answers; None, and nothing changed, when memory was wrong."""
+    try:
+        answers = decide_batch(batch, ledger)
+        await in_transaction(lambda transaction: store.record(transaction, ledger))
+    except psycopg2.Error as error:
+        store.forget(ledger)
+        if error.pgcode == STALE:
+            return None
+        raise
+    except BaseException:
+        store.forget(ledger)
+        raise
+    store.keep(ledger)
     return answers
 
 
@@ -69,7 +118,4 @@ class OnlineCharging:
         return self.commits.submit(request)
 
     async def _charge(self, batch: list[ChargingRequest]) -> list[ChargingAnswer]:
-        async def work(transaction: Transaction) -> list[ChargingAnswer]:
-            return await charge(transaction, batch, self._store)
-
-        return await self._database.transaction(work)
+        return await charge(batch, self._store, self._database.transaction)

@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING, Any
 
 from psycopg2 import sql
 
-from aaa_server.charging.decide import decide_batch
 from aaa_server.charging.ledger import Policy
 from aaa_server.charging.requests import (
     Authorize,
@@ -37,6 +36,7 @@ from aaa_server.charging.requests import (
     Stop,
     Update,
 )
+from aaa_server.online_charging import charge
 from aaa_server.rating.money import (
     format_micros,
     parse_exchange,
@@ -46,7 +46,7 @@ from aaa_server.rating.money import (
 )
 from aaa_server.storage.catalogue import CatalogueHolder
 from aaa_server.storage.charging import ChargingStore
-from aaa_server.storage.plain import PlainTransaction, finished, prepare
+from aaa_server.storage.plain import finished, in_transaction, prepare
 
 if TYPE_CHECKING:
     from psycopg2.extensions import connection as Connection
@@ -61,7 +61,7 @@ class Books:
 
     def __init__(self, connection: Connection, policy: Policy | None = None) -> None:
         self.connection = connection
-        self._transaction = PlainTransaction(connection)
+        self._in_transaction = in_transaction(connection)
         self._store = ChargingStore(
             catalogue=CatalogueHolder(),
             policy=policy or Policy(),
@@ -72,10 +72,7 @@ class Books:
 
     def decide(self, batch: list[ChargingRequest]) -> list[ChargingAnswer]:
         """One committed batch."""
-        ledger = finished(self._store.load(self._transaction, batch))
-        answers = decide_batch(batch, ledger)
-        finished(self._store.record(self._transaction, ledger))
-        return answers
+        return finished(charge(batch, self._store, self._in_transaction))
 
 
 def seconds_of(word: str) -> int:

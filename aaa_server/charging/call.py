@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 CallKey = tuple[int, str]  # client row, session key
 
+NEW = -1  # the version of a call that has no row yet
+
 # Real price lists have a few thousand different prices.
 TERMS_HELD_MAX = 65_536
 
@@ -155,6 +157,7 @@ class Call:
     flags: list[str] = field(default_factory=list)
     charged: dict[int, int] = field(default_factory=dict)
     recorded: bool = False  # it had ended, and has its record, when the batch began
+    version: int = NEW  # of its row in table call, which is only written if it is still so
 
     @property
     def key(self) -> CallKey:

@@ -56,6 +56,22 @@ class Account:
     second_at: int
     second_calls: int
     changed: bool = False
+    # What it was decided on: the row is only written if it is still so.
+    was: tuple[int, int, int, int, int] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.keep()
+
+    def keep(self) -> None:
+        """Take the row as it is for what the database has."""
+        self.was = (
+            self.balance_micros,
+            self.reserved_micros,
+            self.channels,
+            self.second_at,
+            self.second_calls,
+        )
+        self.changed = False
 
     @property
     def available_micros(self) -> int:
@@ -71,6 +87,15 @@ class GroupUse:
     second_at: int
     second_calls: int
     changed: bool = False
+    was: tuple[int, int, int] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.keep()
+
+    def keep(self) -> None:
+        """Take the row as it is for what the database has."""
+        self.was = (self.channels, self.second_at, self.second_calls)
+        self.changed = False
 
 
 class Charge(NamedTuple):
@@ -128,6 +153,7 @@ class Ledger:
     codes: dict[str, int] = field(default_factory=dict)
     extensions: dict[tuple[str, str], int] = field(default_factory=dict)
     anis: dict[str, int] = field(default_factory=dict)
+    from_memory: bool = False  # nothing was locked or read: to be proved when it is written
     # What decide did:
     opened: dict[CallKey, Call] = field(default_factory=dict)  # to be written whole
     touched: dict[CallKey, Call] = field(default_factory=dict)  # to be written where changed

@@ -25,6 +25,7 @@ from aaa_server.charging.requests import (
     Update,
 )
 from aaa_server.storage.arrays import array, text_array
+from aaa_server.storage.charging_memory import Memory
 from aaa_server.storage.charging_record import Identifiers, statements_for
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 PROFILES_HELD_MAX = 200_000
 CODES_HELD_MAX = 1_000_000
 IDENTIFIERS_A_BLOCK = 1000  # INCREMENT BY of sequence identifier_block
+BLOCKS_AT_ONCE = 16
 
 # One charging transaction at a time in the whole database: no deadlocks, and what one
 # process decides the next one sees. Hot rows (top resellers) would serialise them anyway.
@@ -70,6 +72,7 @@ class ChargingStore:
         self.catalogue = catalogue
         self._policy = policy
         self._unseal = unseal
+        self._memory = Memory()
         self._profiles: dict[int, Profile] = {}
         self._codes: dict[str, int] = {}
         self._identifiers = Identifiers() if identifiers is None else identifiers
@@ -92,6 +95,49 @@ class ChargingStore:
             await self._fetch(transaction, {}, missing, ledger)
         await self._take_identifiers(transaction, 2 * len(batch) + len(ledger.calls))
         return ledger
+
+    def recall(self, batch: list[ChargingRequest]) -> Ledger | None:
+        """As `load`, from memory alone; None when the batch may touch what is not held.
+
+        Nothing is locked: `record` proves that the database has it so, or fails with SKY01.
+        """
+        memory = self._memory
+        if (
+            not memory.trusted()
+            or not self.catalogue.revision
+            or len(self._identifiers) < 3 * len(batch)
+        ):
+            return None
+        ledger = Ledger(
+            self.catalogue.held,
+            self._policy,
+            self._identifiers,
+            codes=self._codes,
+            from_memory=True,
+        )
+        for request in batch:
+            if isinstance(request, Authenticate | Reboot | Expire):
+                return None
+            call = memory.calls.get((request.client_id, request.session_key))
+            if call is not None:
+                ledger.calls[call.key] = call
+            elif not isinstance(request, Authorize | Start) or not _begins(request, self._codes):
+                return None
+        accounts, groups = self._wanted(batch, ledger, told=True)
+        for call in ledger.calls.values():
+            accounts.update(call.party)
+            groups.update(_groups_of(call))
+        if not memory.fill(ledger, accounts, groups):
+            return None
+        return ledger
+
+    def keep(self, ledger: Ledger) -> None:
+        """`ledger` is committed: what it says is what the database has."""
+        self._memory.keep(ledger)
+
+    def forget(self, ledger: Ledger) -> None:
+        """`ledger` was not committed, or nobody knows: its rows are read anew."""
+        self._memory.forget(ledger)
 
     async def record(self, transaction: Transaction, ledger: Ledger) -> None:
         """Write what changed, and commit."""
@@ -130,10 +176,9 @@ class ChargingStore:
 
     async def _take_identifiers(self, transaction: Transaction, wanted: int) -> None:
         """Have at least `wanted` numbers at hand that no other process has."""
-        short = wanted - len(self._identifiers)
-        if short <= 0:
+        if wanted <= len(self._identifiers):
             return
-        blocks = -(-short // IDENTIFIERS_A_BLOCK)
+        blocks = max(BLOCKS_AT_ONCE, -(-wanted // IDENTIFIERS_A_BLOCK))
         rows = await transaction.execute(
             "SELECT nextval('identifier_block') FROM generate_series(1, %s)", [blocks]
         )
@@ -273,6 +318,18 @@ class ChargingStore:
                 accounts.update(group.provider_ids)
 
 
+def _begins(request: Authorize | Start, codes: dict[str, int]) -> bool:
+    """Whether the request may open a call, for an account that is found by its code."""
+    opens = isinstance(request, Authorize) or request.unauthorized
+    return opens and request.origin.account_code in codes
+
+
+def _groups_of(call: Call) -> list[int]:
+    """The resource groups whose channels the call may hold."""
+    pair = (call.resource_group_in_id, call.resource_group_out_id)
+    return [group_id for group_id in pair if group_id is not None]
+
+
 def _unknown(request: ChargingRequest, ledger: Ledger) -> TypeGuard[Start | Update | Stop]:
     """Whether accounting tells of a call that nobody has heard of and somebody will pay."""
     return (
@@ -314,4 +371,5 @@ def _call(row: Row) -> Call:
         flags=row[26] or [],
         charged=dict(zip(row[27], row[28], strict=True)) if ended else {},
         recorded=ended,
+        version=row[29],
     )

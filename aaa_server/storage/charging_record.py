@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from aaa_server.charging.call import Call, levels_text, offers_text
+from aaa_server.charging.call import NEW, Call, levels_text, offers_text
 from aaa_server.charging.settle import NO_AUTHORIZATION
 from aaa_server.storage.arrays import array, lists_array, text_array, time_array
 
@@ -32,13 +32,16 @@ class Identifiers:
 
 
 def statements_for(ledger: Ledger, identifiers: Identifiers) -> list[str]:
-    """The EXECUTEs that write what the batch changed, in an order that finds its rows."""
-    statements = []
+    """The EXECUTEs that write what the batch changed, in an order that finds its rows.
+
+    Each fails with SQLSTATE SKY01 where a row is not as the batch was decided on.
+    """
+    statements = [_prove(ledger)] if ledger.from_memory else []
     if ledger.opened:
         statements.append(_write_calls(list(ledger.opened.values())))
     going_on = [call for call in ledger.touched.values() if not call.ended]
     if going_on:
-        statements.append(_touch_calls(going_on))
+        statements.append(_touch_calls(going_on, ledger))
     ended: list[Call] = []
     corrected: list[Call] = []
     for call in ledger.touched.values():
@@ -46,7 +49,7 @@ def statements_for(ledger: Ledger, identifiers: Identifiers) -> list[str]:
             late = call.recorded and call.key not in ledger.opened
             (corrected if late else ended).append(call)
     if ended:
-        statements.append(_end_calls(ended))
+        statements.append(_end_calls(ended, ledger))
     if corrected:
         statements.append(_correct_cdrs(corrected))
     if ledger.charges:
@@ -92,10 +95,16 @@ def _write_calls(calls: list[Call]) -> str:
         text_array([call.nas_address for call in calls]),
         text_array([call.sip_call_id for call in calls]),
         text_array([call.refusal for call in calls]),
+        array([call.version + 1 for call in calls]),
     )
 
 
-def _touch_calls(calls: list[Call]) -> str:
+def _version(call: Call, ledger: Ledger) -> int:
+    """The version that the call's row has by the time it is touched or ended."""
+    return call.version + 1 if call.key in ledger.opened else call.version
+
+
+def _touch_calls(calls: list[Call], ledger: Ledger) -> str:
     return _execute(
         "touch_calls",
         array([call.client_id for call in calls]),
@@ -107,6 +116,7 @@ def _touch_calls(calls: list[Call]) -> str:
         time_array([call.expires_at for call in calls]),
         time_array([call.started_at for call in calls]),
         lists_array([call.reserved for call in calls]),
+        array([_version(call, ledger) for call in calls]),
     )
 
 
@@ -115,7 +125,7 @@ def _rated_late(call: Call) -> bool:
     return NO_AUTHORIZATION in call.flags
 
 
-def _end_calls(calls: list[Call]) -> str:
+def _end_calls(calls: list[Call], ledger: Ledger) -> str:
     return _execute(
         "end_calls",
         array([call.client_id for call in calls]),
@@ -130,6 +140,7 @@ def _end_calls(calls: list[Call]) -> str:
         array([call.resource_group_out_id for call in calls]),
         array([call.postings for call in calls]),
         lists_array([call.flags for call in calls]),
+        array([_version(call, ledger) for call in calls]),
     )
 
 
@@ -195,6 +206,8 @@ def _write_accounts(accounts: list[tuple[int, Account]]) -> str:
         array([account.channels for _, account in accounts]),
         array([account.second_at for _, account in accounts]),
         array([account.second_calls for _, account in accounts]),
+        *_columns([account.was for _, account in accounts], 5),
+        array([account.profile.revision for _, account in accounts]),
     )
 
 
@@ -205,4 +218,27 @@ def _write_groups(uses: list[tuple[int, GroupUse]]) -> str:
         array([use.channels for _, use in uses]),
         array([use.second_at for _, use in uses]),
         array([use.second_calls for _, use in uses]),
+        *_columns([use.was for _, use in uses], 3),
     )
+
+
+def _prove(ledger: Ledger) -> str:
+    accounts = [(key, row) for key, row in ledger.accounts.items() if not row.changed]
+    uses = [(key, row) for key, row in ledger.group_uses.items() if not row.changed]
+    new = [key for key, call in ledger.opened.items() if call.version == NEW]
+    return _execute(
+        "prove",
+        array([account_id for account_id, _ in accounts]),
+        *_columns([account.was for _, account in accounts], 5),
+        array([account.profile.revision for _, account in accounts]),
+        array([group_id for group_id, _ in uses]),
+        *_columns([use.was for _, use in uses], 3),
+        str(ledger.catalogue.revision),
+        array([client_id for client_id, _ in new]),
+        text_array([session_key for _, session_key in new]),
+    )
+
+
+def _columns(rows: list[tuple[int, ...]], width: int) -> list[str]:
+    """The columns of rows of `width` numbers, as arrays."""
+    return [array(column) for column in zip(*rows, strict=True)] if rows else ["'{}'"] * width

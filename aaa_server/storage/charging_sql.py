@@ -51,6 +51,7 @@ SELECT call.client_id,
        NULL::text[] AS flags,
        NULL::int[] AS charged_level,
        NULL::bigint[] AS charged_micros,
+       call.version,
        wanted.money
   FROM unnest($1::int[], $2::text[], $3::boolean[]) AS wanted (client_id, session_key, money)
  CROSS JOIN LATERAL (
@@ -89,6 +90,7 @@ SELECT cdr.client_id,
        cdr.flags,
        ARRAY(SELECT level::int FROM charge WHERE charge.call_id = cdr.call_id ORDER BY level),
        ARRAY(SELECT amount_micros FROM charge WHERE charge.call_id = cdr.call_id ORDER BY level),
+       -1,
        wanted.money
   FROM unnest($1::int[], $2::text[], $3::boolean[]) AS wanted (client_id, session_key, money)
  CROSS JOIN LATERAL (
@@ -167,22 +169,24 @@ SELECT account_id,
   FROM account
  WHERE account_id = ANY ($1::bigint[])""",
     "write_calls": """
+WITH written AS (
 INSERT INTO call (client_id, session_key, call_id, status, account_id, party_id,
                   reserved_micros, levels, routes, resource_group_in_id, resource_group_out_id,
                   granted_seconds, last_seconds, expires_at, authorized_at, started_at, found_by,
-                  ani, called, nas_address, sip_call_id, refusal)
+                  ani, called, nas_address, sip_call_id, refusal, version)
 SELECT client_id, session_key, call_id, status, account_id, party_id::bigint[],
        reserved_micros::bigint[], levels, routes, resource_group_in_id, resource_group_out_id,
        granted_seconds, last_seconds, expires_at, authorized_at, started_at, found_by,
-       ani, called, nas_address, sip_call_id, refusal
+       ani, called, nas_address, sip_call_id, refusal, version
   FROM unnest($1::int[], $2::text[], $3::bigint[], $4::text[], $5::bigint[], $6::text[],
               $7::text[], $8::text[], $9::text[], $10::bigint[], $11::bigint[],
               $12::int[], $13::int[], $14::timestamptz[], $15::timestamptz[], $16::timestamptz[],
-              $17::text[], $18::text[], $19::text[], $20::inet[], $21::text[], $22::text[])
+              $17::text[], $18::text[], $19::text[], $20::inet[], $21::text[], $22::text[],
+              $23::int[])
        AS new (client_id, session_key, call_id, status, account_id, party_id,
                reserved_micros, levels, routes, resource_group_in_id, resource_group_out_id,
                granted_seconds, last_seconds, expires_at, authorized_at, started_at, found_by,
-               ani, called, nas_address, sip_call_id, refusal)
+               ani, called, nas_address, sip_call_id, refusal, version)
     ON CONFLICT (client_id, session_key) DO UPDATE
    SET status = EXCLUDED.status,
        account_id = EXCLUDED.account_id,
@@ -202,10 +206,18 @@ SELECT client_id, session_key, call_id, status, account_id, party_id::bigint[],
        called = EXCLUDED.called,
        nas_address = EXCLUDED.nas_address,
        sip_call_id = EXCLUDED.sip_call_id,
-       refusal = EXCLUDED.refusal""",
+       refusal = EXCLUDED.refusal,
+       version = EXCLUDED.version
+ WHERE call.version = EXCLUDED.version - 1
+   AND EXCLUDED.version > 0
+RETURNING 1
+)
+SELECT expect(count(*), cardinality($1)) FROM written""",
     "touch_calls": """
+WITH written AS (
 UPDATE call
-   SET granted_seconds = new.granted_seconds,
+   SET version = call.version + 1,
+       granted_seconds = new.granted_seconds,
        last_seconds = new.last_seconds,
        step = new.step,
        step_seconds = new.step_seconds,
@@ -213,23 +225,28 @@ UPDATE call
        started_at = new.started_at,
        reserved_micros = new.reserved_micros::bigint[]
   FROM unnest($1::int[], $2::text[], $3::int[], $4::int[], $5::int[], $6::int[],
-              $7::timestamptz[], $8::timestamptz[], $9::text[])
+              $7::timestamptz[], $8::timestamptz[], $9::text[], $10::int[])
        AS new (client_id, session_key, granted_seconds, last_seconds, step, step_seconds,
-               expires_at, started_at, reserved_micros)
+               expires_at, started_at, reserved_micros, version)
  CROSS JOIN LATERAL (
         SELECT call.ctid AS place
           FROM call
          WHERE call.client_id = new.client_id
            AND call.session_key = new.session_key
+           AND call.version = new.version
          LIMIT 1) AS found
- WHERE call.ctid = found.place""",
+ WHERE call.ctid = found.place
+RETURNING 1
+)
+SELECT expect(count(*), cardinality($1)) FROM written""",
     "end_calls": """
 WITH ended AS (
     SELECT *
       FROM unnest($1::int[], $2::text[], $3::text[], $4::text[], $5::timestamptz[], $6::text[],
-                  $7::bigint[], $8::int[], $9::text[], $10::bigint[], $11::int[], $12::text[])
+                  $7::bigint[], $8::int[], $9::text[], $10::bigint[], $11::int[], $12::text[],
+                  $13::int[])
            AS new (client_id, session_key, levels, routes, ended_at, ended_by,
-                   duration_ms, seconds, cause, resource_group_out_id, postings, flags)
+                   duration_ms, seconds, cause, resource_group_out_id, postings, flags, version)
 ), gone AS (
     DELETE FROM call
      USING ended
@@ -238,12 +255,13 @@ WITH ended AS (
               FROM call
              WHERE call.client_id = ended.client_id
                AND call.session_key = ended.session_key
+               AND call.version = ended.version
              LIMIT 1) AS found
      WHERE call.ctid = found.place
  RETURNING call.*, ended.levels AS rated_levels, ended.routes AS rated_routes,
            ended.ended_at, ended.ended_by, ended.duration_ms, ended.seconds, ended.cause,
            ended.resource_group_out_id AS answered_id, ended.postings, ended.flags
-)
+), written AS (
 INSERT INTO cdr (call_id, client_id, session_key, account_id, party_id, levels, routes,
                  resource_group_in_id, granted_seconds, authorized_at, started_at, found_by,
                  ani, called, nas_address, sip_call_id, refusal, ended_at, ended_by,
@@ -274,7 +292,10 @@ SELECT call_id, client_id, session_key, account_id, party_id,
        cause = EXCLUDED.cause,
        resource_group_out_id = EXCLUDED.resource_group_out_id,
        postings = EXCLUDED.postings,
-       flags = EXCLUDED.flags""",
+       flags = EXCLUDED.flags
+RETURNING 1
+)
+SELECT expect(count(*), cardinality($1)) FROM written""",
     "correct_cdrs": """
 UPDATE cdr
    SET duration_ms = new.duration_ms,
@@ -314,21 +335,69 @@ SELECT *
   FROM unnest($1::bigint[], $2::smallint[], $3::bigint[], $4::bigint[], $5::text[],
               $6::bigint[], $7::text[])""",
     "write_accounts": """
+WITH written AS (
 UPDATE account
    SET balance_micros = new.balance_micros,
        reserved_micros = new.reserved_micros,
        channels = new.channels,
        second_at = new.second_at,
        second_calls = new.second_calls
-  FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::int[], $5::bigint[], $6::int[])
-       AS new (account_id, balance_micros, reserved_micros, channels, second_at, second_calls)
- WHERE account.account_id = new.account_id""",
+  FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::int[], $5::bigint[], $6::int[],
+              $7::bigint[], $8::bigint[], $9::int[], $10::bigint[], $11::int[], $12::bigint[])
+       AS new (account_id, balance_micros, reserved_micros, channels, second_at, second_calls,
+               was_balance, was_reserved, was_channels, was_second_at, was_second_calls, revision)
+ WHERE account.account_id = new.account_id
+   AND account.balance_micros = new.was_balance
+   AND account.reserved_micros = new.was_reserved
+   AND account.channels = new.was_channels
+   AND account.second_at = new.was_second_at
+   AND account.second_calls = new.was_second_calls
+   AND account.revision = new.revision
+RETURNING 1
+)
+SELECT expect(count(*), cardinality($1)) FROM written""",
     "write_groups": """
+WITH written AS (
 UPDATE resource_group
    SET channels = new.channels,
        second_at = new.second_at,
        second_calls = new.second_calls
-  FROM unnest($1::bigint[], $2::int[], $3::bigint[], $4::int[])
-       AS new (resource_group_id, channels, second_at, second_calls)
- WHERE resource_group.resource_group_id = new.resource_group_id""",
+  FROM unnest($1::bigint[], $2::int[], $3::bigint[], $4::int[], $5::int[], $6::bigint[],
+              $7::int[])
+       AS new (resource_group_id, channels, second_at, second_calls,
+               was_channels, was_second_at, was_second_calls)
+ WHERE resource_group.resource_group_id = new.resource_group_id
+   AND resource_group.channels = new.was_channels
+   AND resource_group.second_at = new.was_second_at
+   AND resource_group.second_calls = new.was_second_calls
+RETURNING 1
+)
+SELECT expect(count(*), cardinality($1)) FROM written""",
+    # What was only looked at in memory is still so: accounts, groups, prices; and no call of
+    # a new call's key has ended before.
+    "prove": """
+SELECT expect((
+           SELECT count(*)
+             FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::int[], $5::bigint[],
+                         $6::int[], $7::bigint[])
+                  AS was (account_id, balance_micros, reserved_micros, channels, second_at,
+                          second_calls, revision)
+             JOIN account USING (account_id, balance_micros, reserved_micros, channels,
+                                 second_at, second_calls, revision)), cardinality($1)),
+       expect((
+           SELECT count(*)
+             FROM unnest($8::bigint[], $9::int[], $10::bigint[], $11::int[])
+                  AS was (resource_group_id, channels, second_at, second_calls)
+             JOIN resource_group USING (resource_group_id, channels, second_at, second_calls)),
+           cardinality($8)),
+       expect((SELECT revision FROM catalogue), $12::bigint),
+       expect((
+           SELECT count(*)
+             FROM unnest($13::int[], $14::text[]) AS new (client_id, session_key)
+            CROSS JOIN LATERAL (
+                   SELECT 1
+                     FROM cdr
+                    WHERE cdr.client_id = new.client_id
+                      AND cdr.session_key = new.session_key
+                    LIMIT 1) AS ended), 0)""",
 }

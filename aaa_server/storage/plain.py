@@ -14,7 +14,7 @@ from aaa_server.storage.charging_record import Identifiers
 from aaa_server.storage.charging_sql import PREPARED, SETTINGS
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine
+    from collections.abc import Awaitable, Callable, Coroutine
 
     from psycopg2.extensions import connection as Connection
 
@@ -72,6 +72,22 @@ def prepare(connection: Connection) -> None:
             cursor.execute("SELECT set_config(%s, %s, false)", (name, value))
         for name, statement in PREPARED.items():
             cursor.execute(f"PREPARE {name} AS {statement}")
+
+
+def in_transaction(
+    connection: Connection,
+) -> Callable[[Callable[[PlainTransaction], Awaitable[None]]], Awaitable[None]]:
+    """What runs work in a transaction of a prepared connection, and undoes it when it fails."""
+
+    async def run(work: Callable[[PlainTransaction], Awaitable[None]]) -> None:
+        try:
+            await work(PlainTransaction(connection))
+        except BaseException:
+            connection.rollback()
+            raise
+        connection.commit()
+
+    return run
 
 
 class PlainTransaction:

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from aaa_server.charging.decide import decide_batch
 from aaa_server.charging.ledger import Policy
 from aaa_server.charging.requests import Authorize, Granted, Origin, Reauthorize, Refused, Stop
+from aaa_server.online_charging import charge
 from aaa_server.radius.dialects.reply import RETURN_CODES, SIP_STATUSES
 from aaa_server.storage.catalogue import CatalogueHolder
 from aaa_server.storage.charging import ChargingStore
-from aaa_server.storage.plain import PlainTransaction, finished, prepare
+from aaa_server.storage.plain import finished, in_transaction, prepare
 
 if TYPE_CHECKING:
     from psycopg2.extensions import connection as Connection
@@ -46,7 +46,7 @@ class Server:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         prepare(connection)
-        self._transaction = PlainTransaction(connection)
+        self._in_transaction = in_transaction(connection)
         self._store = ChargingStore(
             catalogue=CatalogueHolder(),
             policy=Policy(),
@@ -54,10 +54,7 @@ class Server:
         )
 
     def decide(self, *batch: ChargingRequest) -> list[ChargingAnswer]:
-        ledger = finished(self._store.load(self._transaction, list(batch)))
-        answers = decide_batch(list(batch), ledger)
-        finished(self._store.record(self._transaction, ledger))
-        return answers
+        return finished(charge(list(batch), self._store, self._in_transaction))
 
     def charges(self, session: str) -> dict[str, tuple[str, int]]:
         """Account and micros by level of the one call of this session."""

@@ -429,6 +429,15 @@ CREATE TABLE charge (
 );
 CREATE INDEX charge_account ON charge (account_id, call_id);
 
+-- A batch that was decided on rows held in memory proves with this that they were as the
+-- database has them; SKY01 undoes it, and it is decided again on rows that are locked.
+CREATE FUNCTION expect(met bigint, wanted bigint) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    IF met IS DISTINCT FROM wanted THEN
+        RAISE EXCEPTION 'expected % rows, met %', wanted, met USING ERRCODE = 'SKY01';
+    END IF;
+END $$;
+
 -- ---------------------------------------------------------------- ledger
 
 -- (kind, reference) makes every movement of money idempotent: ('call', call_id),
