@@ -94,14 +94,14 @@ class ChargingServer(Service):
         self._database = ChargingDatabase(self._charging_connection)
         self._catalogue = CatalogueHolder(self._price_connection)
         charging = config.charging
-        store = ChargingStore(
+        self._store = ChargingStore(
             catalogue=self._catalogue,
             policy=policy_of(charging),
             unseal=self._unseal,
         )
         self.charging = OnlineCharging(
             self._database,
-            store,
+            self._store,
             clock=reactor,
             batch_max=charging.batch_max,
             waiting_max=charging.waiting_max,
@@ -141,6 +141,7 @@ class ChargingServer(Service):
         ):
             await connection.connect()
         await self._catalogue.refresh(self._charging_connection.execute)
+        await self._store.warm_up(self._charging_connection.execute)
         await self._reload_clients()
         # What is loaded now lives as long as the process: no collection looks at it again.
         gc.collect()

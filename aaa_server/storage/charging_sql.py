@@ -168,6 +168,34 @@ SELECT account_id,
        revision
   FROM account
  WHERE account_id = ANY ($1::bigint[])""",
+    # The same with what changes with calls, for the first so many accounts.
+    "load_first": """
+SELECT account_id,
+       code,
+       kind,
+       parent_id,
+       chain,
+       prepaid,
+       currency,
+       credit_limit_micros,
+       rate_group_id,
+       max_channels,
+       calls_per_second,
+       maximum_call_seconds,
+       status,
+       expires_at,
+       language,
+       password_sealed,
+       pin_sealed,
+       revision,
+       balance_micros,
+       reserved_micros,
+       channels,
+       second_at,
+       second_calls
+  FROM account
+ ORDER BY account_id
+ LIMIT $1""",
     "write_calls": """
 WITH written AS (
 INSERT INTO call (client_id, session_key, call_id, status, account_id, party_id,
