@@ -341,12 +341,14 @@ def _groups_of(call: Call) -> list[int]:
 
 
 def _unknown(request: ChargingRequest, ledger: Ledger) -> TypeGuard[Start | Update | Stop]:
-    """Whether accounting tells of a call that nobody has heard of and somebody will pay."""
-    return (
-        isinstance(request, Start | Update | Stop)
-        and request.unauthorized
-        and (request.client_id, request.session_key) not in ledger.calls
-    )
+    """Whether accounting tells of a call that nobody has heard of and somebody will pay.
+
+    One of that key that has ended may be of long ago, and this another.
+    """
+    if not isinstance(request, Start | Update | Stop) or not request.unauthorized:
+        return False
+    call = ledger.calls.get((request.client_id, request.session_key))
+    return call is None or call.ended_at is not None
 
 
 def _call(row: Row) -> Call:

@@ -143,9 +143,10 @@ class Nas:
         *,
         seconds: int | None = None,
         identifier: int = 1,
+        later_seconds: int = 0,
     ) -> Question:
         """A Start, Interim-Update or Stop; its clock has gone on by `seconds` of talk."""
-        now = int(time.time()) + (seconds or 0)
+        now = int(time.time()) + (seconds or 0) + later_seconds
         attributes = [
             (attribute.ACCT_STATUS_TYPE, _integer(status)),
             (attribute.EVENT_TIMESTAMP, _integer(now)),

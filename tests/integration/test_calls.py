@@ -278,3 +278,20 @@ def test_more_time_is_given_once_a_step(server: Server) -> None:
 
 def test_every_process_shares_the_ports(server: Server) -> None:
     wait_until(lambda: len(server.children()) == server.processes - 1, "the further processes run")
+
+
+def test_a_session_key_used_again_much_later_is_another_call(server: Server) -> None:
+    """Some gateways count their sessions from 1 again; here the second call is another's."""
+    rfc = Nas(server, "127.0.0.2")
+    rfc.ask(rfc.report(STOP, "counted-1", "alice", CALLED, seconds=61))
+    much_later = 30 * 86_400
+    for status, seconds in ((START, 0), (INTERIM, 10), (STOP, 20), (STOP, 20)):
+        question = rfc.report(
+            status, "counted-1", "nora", CALLED, seconds=seconds, later_seconds=much_later
+        )
+        rfc.ask(question)
+    rows = server.query(
+        "SELECT code, seconds FROM cdr JOIN account USING (account_id)"
+        " WHERE session_key = 'counted-1' ORDER BY authorized_at"
+    )
+    assert rows == [("alice", 61), ("nora", 20)]
