@@ -65,7 +65,7 @@ SILENT_LOOKS = 5  # every so many of them calls that have fallen silent are look
 
 # Collections of what lives long would stop the answers for tens of milliseconds; the hot
 # path makes no cycles, so young garbage may grow.
-GARBAGE_THRESHOLDS = (50_000, 50, 1000)
+GARBAGE_THRESHOLDS = (1_000_000, 50, 1000)
 
 
 class ChargingServer(Service):
