@@ -78,6 +78,10 @@ async def _charge_from_memory(
     """The committed answers; None, and nothing changed, when memory was wrong."""
     try:
         answers = decide_batch(batch, ledger)
+    except Exception:  # noqa: BLE001 - remembered rows of different ages contradict each other
+        store.forget(ledger)
+        return None
+    try:
         await in_transaction(lambda transaction: store.record(transaction, ledger))
     except psycopg2.Error as error:
         store.forget(ledger)

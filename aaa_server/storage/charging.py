@@ -132,6 +132,9 @@ class ChargingStore:
                 ledger.calls[call.key] = call
             elif not isinstance(request, Authorize | Start) or not _begins(request, self._codes):
                 return None
+            # Whose call it is, is asked again: a Start may have told, but not as sure.
+            if isinstance(request, Authorize) and request.origin.account_code not in self._codes:
+                return None
         accounts, groups = self._wanted(batch, ledger, told=True)
         for call in ledger.calls.values():
             accounts.update(call.party)
@@ -153,7 +156,9 @@ class ChargingStore:
         await self._take_identifiers(transaction, len(ledger.transactions))
         statements = statements_for(ledger, self._identifiers)
         if statements:
-            await transaction.commit_with("; ".join(statements))
+            # In its turn too: nobody's rows change between what it proves and what it writes.
+            turn = _TURN if ledger.from_memory else ""
+            await transaction.commit_with(turn + "; ".join(statements))
         else:
             await transaction.commit()
 

@@ -67,6 +67,7 @@ class Memory:
             if call.ended:
                 self.calls.pop(key, None)
             else:
+                call.recorded = False  # a refused attempt that had ended goes on
                 self.calls[key] = call
 
     def forget(self, ledger: Ledger) -> None:

@@ -61,6 +61,7 @@ def serving(
             finally:
                 if server.process is not None:
                     server.stop()
+                print(server.log)  # noqa: T201 - shown when the test fails
             assert "Traceback" not in server.log, server.log
 
     return serving
