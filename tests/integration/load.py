@@ -5,18 +5,24 @@ Requests are sent again, the same octets from the same port, until they are answ
 
 from __future__ import annotations
 
+import contextlib
 import random
 import threading
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
+from aaa_server.storage import payments, viewer
+from aaa_server.storage.database import connect, transaction
 from tests.integration.nas import CALLED, INTERIM, START, STOP, Answer, Nas, Question
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from tests.integration.server import Server
 
 ACCOUNTS = ("alice", "bob", "nora", "noel", "cora", "carl")
 SLICE_SECONDS = 60
+PLENTY_MICROS = 100_000_000_000
 AGAIN_SECONDS = 0.25
 PATIENCE_SECONDS = 40.0
 JOIN_SECONDS_MAX = 60.0
@@ -106,10 +112,16 @@ class Load:
         return answer
 
 
-def prove(server: Server, load: Load, minute_micros: dict[str, int]) -> None:
+def prove(
+    server: Server,
+    load: Load,
+    minute_micros: dict[str, int],
+    paid_micros: Mapping[str, int] | None = None,
+) -> None:
     """Every answered Stop is in the books once, every answered authorisation is there.
 
-    `minute_micros` is what a started minute costs each account.
+    `minute_micros` is what a started minute costs each account; `paid_micros` is what was paid
+    in to some while they called.
     """
     assert not load.refused, set(load.refused)
     assert len(load.ended) > 50, "too little was done to prove anything"
@@ -137,7 +149,8 @@ def prove(server: Server, load: Load, minute_micros: dict[str, int]) -> None:
     after = balances(server)
     for code in ACCOUNTS:
         calls = [call for call in load.ended.values() if call.account == code and call.seconds]
-        assert load.balances[code] - after[code] == len(calls) * minute_micros[code], code
+        paid = (paid_micros or {}).get(code, 0)
+        assert load.balances[code] + paid - after[code] == len(calls) * minute_micros[code], code
     server.audit()
 
 
@@ -148,12 +161,13 @@ def minute_prices(server: Server) -> dict[str, int]:
     """
     nas = Nas(server)
     prices = {}
-    for code in ("coast", *ACCOUNTS, "north"):
-        prepaid = server.query("SELECT prepaid FROM account WHERE code = %s", code)[0][0]
-        if prepaid:
-            server.command("account", "top-up", code, "100000", "--reference", f"load {code}")
-        else:
-            server.command("account", "set", code, "--credit-limit", "100000")
+    server.query("UPDATE account SET credit_limit_micros = %s WHERE NOT prepaid", PLENTY_MICROS)
+    with contextlib.closing(connect(server.url)) as connection, transaction(connection) as cursor:
+        for (code,) in server.query(
+            "SELECT code FROM account WHERE prepaid AND kind IN ('customer', 'reseller')"
+        ):
+            admin = viewer.operator(cursor)
+            payments.top_up(cursor, admin, code, PLENTY_MICROS, reference=f"plenty {code}")
     for code in ACCOUNTS:
         key = f"price of {code} {time.monotonic_ns()}"
         assert nas.ask(nas.authorize(key, code, CALLED)).seconds == SLICE_SECONDS

@@ -1,0 +1,53 @@
+"""Load from a switch while other things write the same rows: nothing is lost or waits long."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+from aaa_server.storage import payments, viewer
+from aaa_server.storage.database import connect, transaction
+from tests.integration.load import ACCOUNTS, SLICE_SECONDS, Load, minute_prices, prove
+
+if TYPE_CHECKING:
+    from tests.integration.conftest import Serving
+
+SECONDS = 3.0
+CENT = 10_000
+
+
+@pytest.mark.parametrize("processes", [1, 3])
+def test_payments_among_calls_lose_nothing_and_nobody_waits_in_a_ring(
+    serving: Serving, processes: int
+) -> None:
+    seed = random.randrange(2**32)
+    print(f"seed {seed}")  # noqa: T201 - shown when the test fails
+    chance = random.Random(seed)
+    paid: dict[str, int] = {}
+    options = {"charging": f"slice_seconds = {SLICE_SECONDS}"}
+    with serving(processes=processes, options=options) as server:
+        prices = minute_prices(server)
+        load = Load(server, seed)
+        ends = time.monotonic() + SECONDS
+        try:
+            with contextlib.closing(connect(server.url)) as connection:
+                number = 0
+                while time.monotonic() < ends:
+                    code = chance.choice(ACCOUNTS)
+                    with transaction(connection) as cursor:
+                        admin = viewer.operator(cursor)
+                        reference = f"cent {number}"
+                        payments.top_up(cursor, admin, code, CENT, reference=reference)
+                    paid[code] = paid.get(code, 0) + CENT
+                    number += 1
+                    time.sleep(chance.choice((0, 0.001, 0.02)))
+        finally:
+            load.stop()
+        prove(server, load, prices, paid)
+        assert number > 20
+        # A deadlock is found by PostgreSQL after a second, in which nobody is answered.
+        assert "deadlock" not in server.log
