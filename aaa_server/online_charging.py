@@ -12,12 +12,11 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
-import psycopg2
-
 from aaa_server.charging.decide import decide_batch
 from aaa_server.charging.ledger import Policy
 from aaa_server.charging.requests import ChargingAnswer, ChargingRequest
 from aaa_server.group_commit import GroupCommit
+from aaa_server.storage.database import DatabaseUnavailable
 from aaa_server.storage.charging import Transaction
 
 if TYPE_CHECKING:
@@ -28,8 +27,6 @@ if TYPE_CHECKING:
     from aaa_server.config import ChargingConfig
     from aaa_server.storage.charging import ChargingStore
     from aaa_server.storage.database import ChargingDatabase
-
-STALE = "SKY01"  # function expect of the schema: a row is not as memory has it
 
 InTransaction = Callable[[Callable[[Transaction], Awaitable[None]]], Awaitable[None]]
 
@@ -75,22 +72,20 @@ async def _charge_from_memory(
     store: ChargingStore,
     in_transaction: InTransaction,
 ) -> list[ChargingAnswer] | None:
-    """The committed answers; None, and nothing changed, when memory was wrong."""
+    """The committed answers; None, and nothing changed, when memory was wrong.
+
+    Remembered rows may also contradict each other, being of different ages. What goes wrong
+    for another reason does so again on rows that are read, and is told there.
+    """
     try:
         answers = decide_batch(batch, ledger)
-    except Exception:  # noqa: BLE001 - remembered rows of different ages contradict each other
+        await in_transaction(lambda transaction: store.record(transaction, ledger))
+    except DatabaseUnavailable:
+        store.forget(ledger)  # nobody knows whether it is committed
+        raise
+    except Exception:  # noqa: BLE001
         store.forget(ledger)
         return None
-    try:
-        await in_transaction(lambda transaction: store.record(transaction, ledger))
-    except psycopg2.Error as error:
-        store.forget(ledger)
-        if error.pgcode == STALE:
-            return None
-        raise
-    except BaseException:
-        store.forget(ledger)
-        raise
     store.keep(ledger)
     return answers
 

@@ -301,6 +301,10 @@ class ChargingStore:
                 accounts.add(by_name[request.route].account_id)
             if isinstance(request, Sure) or (told and _unknown(request, ledger)):
                 self._want_payers(request, ledger, accounts, groups, providers=ends)
+        for call in ledger.calls.values() if ends else ():
+            # A call that was offered no route is charged for one that would be offered now.
+            if call.account_id is not None and not call.offers:
+                self._want_chain(call.account_id, ledger, accounts, groups, providers=True)
         return accounts, groups
 
     def _want_payers(
@@ -313,20 +317,29 @@ class ChargingStore:
         providers: bool,
     ) -> None:
         called = "" if isinstance(request, Authenticate) else request.called
-        catalogue = ledger.catalogue
-        inbound = catalogue.inbound(request.origin, called)
+        inbound = ledger.catalogue.inbound(request.origin, called)
         if inbound is not None:
             groups.add(inbound.group.resource_group_id)
         found = whose(request.origin, called, ledger)
-        if isinstance(found, Refused):
-            return
-        accounts.add(found.account_id)  # the operator's own chain is empty
-        profile = self._profiles.get(found.account_id)
+        if not isinstance(found, Refused):
+            self._want_chain(found.account_id, ledger, accounts, groups, providers=providers)
+
+    def _want_chain(
+        self,
+        account_id: int,
+        ledger: Ledger,
+        accounts: set[int],
+        groups: set[int],
+        *,
+        providers: bool,
+    ) -> None:
+        accounts.add(account_id)  # the operator's own chain is empty
+        profile = self._profiles.get(account_id)
         if profile is None:
             return
         accounts.update(profile.chain)
         topmost = self._profiles.get(profile.chain[-1]) if profile.chain else None
-        group = catalogue.rate_groups.get(topmost.rate_group_id or 0) if topmost else None
+        group = ledger.catalogue.rate_groups.get(topmost.rate_group_id or 0) if topmost else None
         if group is not None:
             groups.update(group.resource_group_ids)
             if providers:
@@ -388,5 +401,6 @@ def _call(row: Row) -> Call:
         flags=row[26] or [],
         charged=dict(zip(row[27], row[28], strict=True)) if ended else {},
         recorded=ended,
-        version=row[29],
+        provider_id=row[29],
+        version=row[30],
     )

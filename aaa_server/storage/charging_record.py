@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from aaa_server.charging.call import NEW, Call, levels_text, offers_text
-from aaa_server.charging.settle import NO_AUTHORIZATION
+from aaa_server.charging.settle import NO_AUTHORIZATION, ROUTE_ASSUMED
 from aaa_server.storage.arrays import array, lists_array, text_array, time_array
 
 if TYPE_CHECKING:
@@ -121,8 +121,13 @@ def _touch_calls(calls: list[Call], ledger: Ledger) -> str:
 
 
 def _rated_late(call: Call) -> bool:
-    """Whether levels and routes were found at the end, and are not yet on the call's row."""
+    """Whether levels were found at the end, and are not yet on the call's row."""
     return NO_AUTHORIZATION in call.flags
+
+
+def _routed_late(call: Call) -> bool:
+    """Whether routes may have been found at the end, and not be on the call's row."""
+    return NO_AUTHORIZATION in call.flags or ROUTE_ASSUMED in call.flags
 
 
 def _end_calls(calls: list[Call], ledger: Ledger) -> str:
@@ -131,7 +136,7 @@ def _end_calls(calls: list[Call], ledger: Ledger) -> str:
         array([call.client_id for call in calls]),
         text_array([call.session_key for call in calls]),
         text_array([levels_text(call.levels) if _rated_late(call) else None for call in calls]),
-        text_array([offers_text(call.offers) if _rated_late(call) else None for call in calls]),
+        text_array([offers_text(call.offers) if _routed_late(call) else None for call in calls]),
         time_array([call.ended_at for call in calls]),
         text_array([call.ended_by for call in calls]),
         array([call.duration_ms for call in calls]),
@@ -141,6 +146,8 @@ def _end_calls(calls: list[Call], ledger: Ledger) -> str:
         array([call.postings for call in calls]),
         lists_array([call.flags for call in calls]),
         array([_version(call, ledger) for call in calls]),
+        array([call.granted_seconds for call in calls]),
+        time_array([call.started_at for call in calls]),
     )
 
 
@@ -152,7 +159,7 @@ def _correct_cdrs(calls: list[Call]) -> str:
         array([call.seconds for call in calls]),
         text_array([call.cause for call in calls]),
         array([call.resource_group_out_id for call in calls]),
-        text_array([offers_text(call.offers) if _rated_late(call) else None for call in calls]),
+        text_array([offers_text(call.offers) if _routed_late(call) else None for call in calls]),
         array([call.postings for call in calls]),
         lists_array([call.flags for call in calls]),
     )
@@ -226,6 +233,11 @@ def _prove(ledger: Ledger) -> str:
     accounts = [(key, row) for key, row in ledger.accounts.items() if not row.changed]
     uses = [(key, row) for key, row in ledger.group_uses.items() if not row.changed]
     new = [key for key, call in ledger.opened.items() if call.version == NEW]
+    looked_at = [
+        call
+        for key, call in ledger.calls.items()
+        if key not in ledger.opened and key not in ledger.touched
+    ]
     return _execute(
         "prove",
         array([account_id for account_id, _ in accounts]),
@@ -236,6 +248,9 @@ def _prove(ledger: Ledger) -> str:
         str(ledger.catalogue.revision),
         array([client_id for client_id, _ in new]),
         text_array([session_key for _, session_key in new]),
+        array([call.client_id for call in looked_at]),
+        text_array([call.session_key for call in looked_at]),
+        array([call.version for call in looked_at]),
     )
 
 

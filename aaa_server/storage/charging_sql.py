@@ -51,6 +51,7 @@ SELECT call.client_id,
        NULL::text[] AS flags,
        NULL::int[] AS charged_level,
        NULL::bigint[] AS charged_micros,
+       NULL::bigint AS provider_id,
        call.version,
        wanted.money
   FROM unnest($1::int[], $2::text[], $3::boolean[]) AS wanted (client_id, session_key, money)
@@ -90,6 +91,7 @@ SELECT cdr.client_id,
        cdr.flags,
        ARRAY(SELECT level::int FROM charge WHERE charge.call_id = cdr.call_id ORDER BY level),
        ARRAY(SELECT amount_micros FROM charge WHERE charge.call_id = cdr.call_id ORDER BY level),
+       (SELECT account_id FROM charge WHERE charge.call_id = cdr.call_id AND level = -1),
        -1,
        wanted.money
   FROM unnest($1::int[], $2::text[], $3::boolean[]) AS wanted (client_id, session_key, money)
@@ -108,7 +110,9 @@ SELECT cdr.client_id,
              WHERE account_id = ANY (ARRAY (
                    SELECT unnest($4::bigint[])
                     UNION
-                   SELECT unnest(found.party_id) FROM found WHERE found.money))
+                   SELECT unnest(found.party_id) FROM found WHERE found.money
+                    UNION
+                   SELECT found.provider_id FROM found WHERE found.money))
              ORDER BY account_id
                FOR NO KEY UPDATE) AS account
      UNION ALL
@@ -272,9 +276,10 @@ WITH ended AS (
     SELECT *
       FROM unnest($1::int[], $2::text[], $3::text[], $4::text[], $5::timestamptz[], $6::text[],
                   $7::bigint[], $8::int[], $9::text[], $10::bigint[], $11::int[], $12::text[],
-                  $13::int[])
+                  $13::int[], $14::int[], $15::timestamptz[])
            AS new (client_id, session_key, levels, routes, ended_at, ended_by,
-                   duration_ms, seconds, cause, resource_group_out_id, postings, flags, version)
+                   duration_ms, seconds, cause, resource_group_out_id, postings, flags, version,
+                   granted_seconds, started_at)
 ), gone AS (
     DELETE FROM call
      USING ended
@@ -288,7 +293,8 @@ WITH ended AS (
      WHERE call.ctid = found.place
  RETURNING call.*, ended.levels AS rated_levels, ended.routes AS rated_routes,
            ended.ended_at, ended.ended_by, ended.duration_ms, ended.seconds, ended.cause,
-           ended.resource_group_out_id AS answered_id, ended.postings, ended.flags
+           ended.resource_group_out_id AS answered_id, ended.postings, ended.flags,
+           ended.granted_seconds AS granted_in_all, ended.started_at AS begun_at
 ), written AS (
 INSERT INTO cdr (call_id, client_id, session_key, account_id, party_id, levels, routes,
                  resource_group_in_id, granted_seconds, authorized_at, started_at, found_by,
@@ -296,7 +302,7 @@ INSERT INTO cdr (call_id, client_id, session_key, account_id, party_id, levels, 
                  duration_ms, seconds, cause, resource_group_out_id, postings, flags)
 SELECT call_id, client_id, session_key, account_id, party_id,
        coalesce(rated_levels, levels), coalesce(rated_routes, routes),
-       resource_group_in_id, granted_seconds, authorized_at, started_at, found_by,
+       resource_group_in_id, granted_in_all, authorized_at, begun_at, found_by,
        ani, called, nas_address, sip_call_id, refusal, ended_at, ended_by,
        duration_ms, seconds, cause, answered_id, postings, flags::text[]
   FROM gone
@@ -312,6 +318,8 @@ SELECT call_id, client_id, session_key, account_id, party_id,
        found_by = EXCLUDED.found_by,
        ani = EXCLUDED.ani,
        called = EXCLUDED.called,
+       nas_address = EXCLUDED.nas_address,
+       sip_call_id = EXCLUDED.sip_call_id,
        refusal = EXCLUDED.refusal,
        ended_at = EXCLUDED.ended_at,
        ended_by = EXCLUDED.ended_by,
@@ -401,8 +409,8 @@ UPDATE resource_group
 RETURNING 1
 )
 SELECT expect(count(*), cardinality($1)) FROM written""",
-    # What was only looked at in memory is still so: accounts, groups, prices; and no call of
-    # a new call's key has ended before.
+    # What was only looked at in memory is still so: accounts, groups, prices, calls; and no
+    # call of a new call's key has ended before.
     "prove": """
 SELECT expect((
            SELECT count(*)
@@ -427,5 +435,16 @@ SELECT expect((
                      FROM cdr
                     WHERE cdr.client_id = new.client_id
                       AND cdr.session_key = new.session_key
-                    LIMIT 1) AS ended), 0)""",
+                    LIMIT 1) AS ended), 0),
+       expect((
+           SELECT count(*)
+             FROM unnest($15::int[], $16::text[], $17::int[])
+                  AS was (client_id, session_key, version)
+            CROSS JOIN LATERAL (
+                   SELECT 1
+                     FROM call
+                    WHERE call.client_id = was.client_id
+                      AND call.session_key = was.session_key
+                      AND call.version = was.version
+                    LIMIT 1) AS running), cardinality($15))""",
 }
