@@ -16,8 +16,8 @@ from aaa_server.charging.decide import decide_batch
 from aaa_server.charging.ledger import Policy
 from aaa_server.charging.requests import ChargingAnswer, ChargingRequest
 from aaa_server.group_commit import GroupCommit
-from aaa_server.storage.database import DatabaseUnavailable
 from aaa_server.storage.charging import Transaction
+from aaa_server.storage.database import DatabaseUnavailable
 
 if TYPE_CHECKING:
     from twisted.internet.defer import Deferred
