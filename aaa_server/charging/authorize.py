@@ -203,7 +203,10 @@ def _lack_of(account: Account) -> Refusal:
 
 
 def _describe(call: Call, request: Authorize) -> None:
-    call.ended_at = None  # a refused attempt may have been closed and be tried again
+    if call.ended:  # a refused attempt that was closed: nothing of it goes on
+        call.ended_at = call.started_at = call.last_seconds = None
+        call.ended_by = call.cause = ""
+        call.duration_ms = 0
     call.flags.clear()
     call.ani = request.origin.ani
     call.called = request.called

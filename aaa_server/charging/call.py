@@ -156,6 +156,7 @@ class Call:
     postings: int = 0
     flags: list[str] = field(default_factory=list)
     charged: dict[int, int] = field(default_factory=dict)
+    provider_id: int | None = None  # who got the provider's part
     recorded: bool = False  # it had ended, and has its record, when the batch began
     version: int = NEW  # of its row in table call, which is only written if it is still so
 

@@ -140,6 +140,10 @@ class Transaction(NamedTuple):
     at: datetime
 
 
+class KeyUsedAgain(Exception):
+    """Two calls of one key in one batch: they must be decided in batches of their own."""
+
+
 @dataclass(slots=True)
 class Ledger:
     """One batch's world. `identifiers` yields numbers that no other row has."""
@@ -170,7 +174,12 @@ class Ledger:
         return None if begun > call.ended_at + reuse else call
 
     def open(self, client_id: int, session_key: str, at: datetime) -> Call:
-        """A new call; its status and times are the caller's to set."""
+        """A new call; its status and times are the caller's to set.
+
+        Raises `KeyUsedAgain` after a call of that key in the same batch.
+        """
+        if (client_id, session_key) in self.opened or (client_id, session_key) in self.touched:
+            raise KeyUsedAgain(session_key)
         call = Call(client_id, session_key, next(self.identifiers), "started", at, at)
         self.calls[call.key] = call
         return call

@@ -230,7 +230,10 @@ def _correct(call: Call, request: Stop, ledger: Ledger) -> None:
     """A Stop for a call that was closed without one: the truth replaces the guess."""
     if LATE_STOP in call.flags:
         return
-    call.duration_ms = request.duration_ms or 0
+    if request.duration_ms is None and call.started_at is None:
+        call.duration_ms = 1000 * call.seconds  # it says nothing that could correct anything
+    else:
+        call.duration_ms = _duration_ms(call, request)
     call.cause = request.cause
     call.flags.append(LATE_STOP)
     seconds = _chargeable(call, request.at, ledger) if call.refusal is None else 0
@@ -295,23 +298,28 @@ def _charge_provider(call: Call, seconds: int, route: str, reference: str, ledge
     if offer is None:
         return
     call.resource_group_out_id = offer.resource_group_id
-    provider = ledger.accounts[offer.provider_id]
     amount = offer.price.terms.cost_micros(seconds)
-    change = amount - call.charged.get(PROVIDER, 0)
-    currency = provider.profile.currency
-    if change:
-        ledger.post(
-            Posting(
-                reference,
-                len(call.levels),
-                offer.provider_id,
-                change,
-                currency,
-                ledger.catalogue.admin_id,
-                "purchases",
-            )
-        )
+    before = call.charged.get(PROVIDER, 0)
+    position = len(call.levels)
+    if call.provider_id is not None and call.provider_id != offer.provider_id:
+        # The call was closed as if it had gone over another provider, who gets nothing.
+        _pay_provider(call.provider_id, -before, reference, position, ledger)
+        before, position = 0, position + 1
+    _pay_provider(offer.provider_id, amount - before, reference, position, ledger)
+    call.provider_id = offer.provider_id
+    currency = ledger.accounts[offer.provider_id].profile.currency
     _note_charge(call, PROVIDER, offer.provider_id, currency, amount, offer, ledger)
+
+
+def _pay_provider(
+    provider_id: int, micros: int, reference: str, position: int, ledger: Ledger
+) -> None:
+    if micros:
+        currency = ledger.accounts[provider_id].profile.currency
+        admin_id = ledger.catalogue.admin_id
+        ledger.post(
+            Posting(reference, position, provider_id, micros, currency, admin_id, "purchases")
+        )
 
 
 def _answered(call: Call, route: str, ledger: Ledger) -> Offer | None:

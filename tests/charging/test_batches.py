@@ -1,0 +1,230 @@
+"""Batching, memory and a second process are only speed: answers and rows stay the same.
+
+A random stream is played one request at a time, each with a store that knows nothing yet,
+so that every row is read and locked. That is the truth. The same stream is then played in
+batches by stores that live as long as the stream.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, NamedTuple
+
+import pytest
+from hypothesis import HealthCheck, Phase, given, settings
+
+from aaa_server.charging.ledger import KeyUsedAgain
+from aaa_server.online_charging import charge
+from aaa_server.storage.catalogue import CatalogueHolder
+from aaa_server.storage.charging import ChargingStore
+from aaa_server.storage.database import connect
+from aaa_server.storage.plain import PlainTransaction, finished, in_transaction, prepare
+from tests.charging import proof
+from tests.charging.world import STREAMS, Change, Step, World, build, clear, timed, worlds
+
+if TYPE_CHECKING:
+    import contextlib
+    from collections.abc import Awaitable, Callable, Iterator
+    from datetime import datetime
+
+    from psycopg2.extensions import connection as Connection
+
+    from aaa_server.charging.ledger import Policy
+    from aaa_server.charging.requests import ChargingAnswer, ChargingRequest
+    from aaa_server.online_charging import InTransaction
+
+EXAMPLES = settings(
+    max_examples=60,
+    report_multiple_bugs=False,
+    phases=[Phase.explicit, Phase.reuse, Phase.generate, Phase.shrink],
+    deadline=None,
+    print_blob=True,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+)
+
+
+class Process:
+    """A server process's part of charging: a store and its connection."""
+
+    def __init__(self, connection: Connection, policy: Policy) -> None:
+        self._run = in_transaction(connection)
+        self._store = ChargingStore(
+            catalogue=CatalogueHolder(),
+            policy=policy,
+            unseal=lambda sealed, _account_id, _column: sealed,
+        )
+
+    def decide(
+        self, batch: list[ChargingRequest], before: Callable[[], None] = lambda: None
+    ) -> list[ChargingAnswer]:
+        """The committed answers; `before` happens ere the first transaction begins."""
+        waiting = [before]
+
+        async def run(work: Callable[[PlainTransaction], Awaitable[None]]) -> None:
+            if waiting:
+                waiting.pop()()
+            await self._run(work)
+
+        return self._decide(batch, run)
+
+    def _decide(self, batch: list[ChargingRequest], run: InTransaction) -> list[ChargingAnswer]:
+        try:
+            return finished(charge(batch, self._store, run))
+        except KeyUsedAgain:
+            # As group commit does with a batch that fails.
+            middle = len(batch) // 2
+            return self._decide(batch[:middle], run) + self._decide(batch[middle:], run)
+
+
+class Played(NamedTuple):
+    """The answers in order, and the rows that were left."""
+
+    answers: list[ChargingAnswer]
+    rows: dict[str, list[str]]
+
+
+class Place:
+    """A database and connections to it; it gets one world after the other."""
+
+    def __init__(self, url: str) -> None:
+        self.connections = [connect(url), connect(url)]
+        for connection in self.connections:
+            prepare(connection)
+            connection.commit()
+        self._other = connect(url)
+
+    def close(self) -> None:
+        for connection in (*self.connections, self._other):
+            connection.close()
+
+    def begin(self, world: World) -> None:
+        for connection in self.connections:
+            connection.rollback()
+        self._other.rollback()
+        with self._other.cursor() as cursor:
+            clear(cursor)
+            build(cursor, world)
+        self._other.commit()
+
+    def change(self, change: Change, at: datetime) -> None:
+        with self._other.cursor() as cursor:
+            change.apply(cursor, at)
+        self._other.commit()
+
+    def end(self, answers: list[ChargingAnswer]) -> Played:
+        """The proof of the books, and what is in them."""
+        with self._other.cursor() as cursor:
+            assert proof.broken_laws(cursor) == {}
+            left = proof.rows(cursor)
+        self._other.rollback()
+        return Played(answers, left)
+
+
+class Places(NamedTuple):
+    truth: Place
+    tried: Place
+
+
+@pytest.fixture(scope="module")
+def places(
+    template: str, new_database: Callable[[str], contextlib.AbstractContextManager[str]]
+) -> Iterator[Places]:
+    """Two databases for all examples: making one takes longer than an example."""
+    with new_database(template) as one, new_database(template) as other:
+        opened = Places(Place(one), Place(other))
+        yield opened
+        for place in opened:
+            place.close()
+
+
+def play_singly(place: Place, world: World, stream: list[Step]) -> Played:
+    """One request a transaction, nothing remembered from one to the next."""
+    place.begin(world)
+    answers = []
+    for step, at in timed(stream):
+        if isinstance(step.what, Change):
+            place.change(step.what, at)
+        else:
+            answers += Process(place.connections[0], world.policy).decide([step.what])
+    return place.end(answers)
+
+
+class Item(NamedTuple):
+    """A change, or a batch and who takes it."""
+
+    first: Step
+    at: datetime
+    batch: list[ChargingRequest]
+
+
+def items_of(stream: list[Step]) -> list[Item]:
+    """The stream cut into batches; a change stands alone."""
+    items: list[Item] = []
+    for step, at in timed(stream):
+        if isinstance(step.what, Change):
+            items.append(Item(step, at, []))
+        elif step.cut or not items or not items[-1].batch:
+            items.append(Item(step, at, [step.what]))
+        else:
+            items[-1].batch.append(step.what)
+    return items
+
+
+def play_in_batches(place: Place, world: World, stream: list[Step]) -> Played:
+    """One process that remembers, from batch to batch, what it has read and written."""
+    place.begin(world)
+    process = Process(place.connections[0], world.policy)
+    answers = []
+    for first, at, batch in items_of(stream):
+        if isinstance(first.what, Change):
+            place.change(first.what, at)
+        else:
+            answers += process.decide(batch)
+    return place.end(answers)
+
+
+def play_in_two_processes(place: Place, world: World, stream: list[Step]) -> Played:
+    """Two that remember. Of a racing batch memory is asked before what stands before it happens."""
+    place.begin(world)
+    processes = [Process(connection, world.policy) for connection in place.connections]
+    items = items_of(stream)
+    answers: list[list[ChargingAnswer]] = [[] for _ in items]
+
+    def play(number: int, before: Callable[[], None] = lambda: None) -> None:
+        first, at, batch = items[number]
+        if isinstance(first.what, Change):
+            place.change(first.what, at)
+        else:
+            answers[number] = processes[first.store].decide(batch, before)
+
+    number = 0
+    while number < len(items):
+        if number + 1 < len(items) and _race(*items[number : number + 2]):
+            play(number + 1, partial(play, number))
+            number += 2
+        else:
+            play(number)
+            number += 1
+    return place.end([answer for some in answers for answer in some])
+
+
+def _race(one: Item, other: Item) -> bool:
+    """Whether `other` may be under way when `one` happens: a process does one at a time."""
+    apart = not one.batch or one.first.store != other.first.store
+    return bool(other.batch) and other.first.racing and apart
+
+
+@EXAMPLES
+@given(world=worlds(), stream=STREAMS)
+def test_a_stream_in_batches_is_the_stream_one_by_one(
+    places: Places, world: World, stream: list[Step]
+) -> None:
+    expected = play_singly(places.truth, world, stream)
+    assert play_in_batches(places.tried, world, stream) == expected
+
+
+@EXAMPLES
+@given(world=worlds(), stream=STREAMS)
+def test_two_processes_are_one(places: Places, world: World, stream: list[Step]) -> None:
+    expected = play_singly(places.truth, world, stream)
+    assert play_in_two_processes(places.tried, world, stream) == expected
