@@ -80,7 +80,9 @@ class ChargingStore:
 
     async def warm_up(self, execute: Execute) -> None:
         """Hold the first `ACCOUNTS_AT_START_MAX` accounts, so that no early call waits for them."""
-        for row in await execute(f"EXECUTE load_first ({ACCOUNTS_AT_START_MAX})", None):
+        first = await execute(f"EXECUTE first_accounts ({ACCOUNTS_AT_START_MAX})", None)
+        rows = await execute(f"EXECUTE load_profiles ({array([row[0] for row in first])})", None)
+        for row in rows:
             profile = self._profile(row)
             self._profiles[profile.account_id] = profile
             self._codes[profile.code] = profile.account_id

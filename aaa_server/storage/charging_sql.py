@@ -151,29 +151,12 @@ SELECT 'extension', extension, domain, account_id
 SELECT 'ani', ani, '', account_id
   FROM ani_map
  WHERE ani = ANY ($3::text[])""",
-    "load_profiles": """
-SELECT account_id,
-       code,
-       kind,
-       parent_id,
-       chain,
-       prepaid,
-       currency,
-       credit_limit_micros,
-       rate_group_id,
-       max_channels,
-       calls_per_second,
-       maximum_call_seconds,
-       status,
-       expires_at,
-       language,
-       password_sealed,
-       pin_sealed,
-       revision
+    "first_accounts": """
+SELECT account_id
   FROM account
- WHERE account_id = ANY ($1::bigint[])""",
-    # The same with what changes with calls, for the first so many accounts.
-    "load_first": """
+ ORDER BY account_id
+ LIMIT $1""",
+    "load_profiles": """
 SELECT account_id,
        code,
        kind,
@@ -198,8 +181,7 @@ SELECT account_id,
        second_at,
        second_calls
   FROM account
- ORDER BY account_id
- LIMIT $1""",
+ WHERE account_id = ANY ($1::bigint[])""",
     "write_calls": """
 WITH written AS (
 INSERT INTO call (client_id, session_key, call_id, status, account_id, party_id,
