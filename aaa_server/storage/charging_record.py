@@ -233,10 +233,11 @@ def _prove(ledger: Ledger) -> str:
     accounts = [(key, row) for key, row in ledger.accounts.items() if not row.changed]
     uses = [(key, row) for key, row in ledger.group_uses.items() if not row.changed]
     new = [key for key, call in ledger.opened.items() if call.version == NEW]
-    looked_at = [
+    # What is touched proves itself; what is written whole would be a row again, had it ended.
+    remembered = [
         call
         for key, call in ledger.calls.items()
-        if key not in ledger.opened and key not in ledger.touched
+        if call.version != NEW and (key in ledger.opened or key not in ledger.touched)
     ]
     return _execute(
         "prove",
@@ -248,9 +249,9 @@ def _prove(ledger: Ledger) -> str:
         str(ledger.catalogue.revision),
         array([client_id for client_id, _ in new]),
         text_array([session_key for _, session_key in new]),
-        array([call.client_id for call in looked_at]),
-        text_array([call.session_key for call in looked_at]),
-        array([call.version for call in looked_at]),
+        array([call.client_id for call in remembered]),
+        text_array([call.session_key for call in remembered]),
+        array([call.version for call in remembered]),
     )
 
 

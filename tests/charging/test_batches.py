@@ -13,14 +13,42 @@ from typing import TYPE_CHECKING, NamedTuple
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 
-from aaa_server.charging.ledger import KeyUsedAgain
+from aaa_server.charging.ledger import KeyUsedAgain, Policy
+from aaa_server.charging.requests import (
+    Authorize,
+    Expire,
+    Origin,
+    Reauthorize,
+    Reboot,
+    Start,
+    Stop,
+    Update,
+)
 from aaa_server.online_charging import charge
 from aaa_server.storage.catalogue import CatalogueHolder
 from aaa_server.storage.charging import ChargingStore
 from aaa_server.storage.database import connect
 from aaa_server.storage.plain import PlainTransaction, finished, in_transaction, prepare
 from tests.charging import proof
-from tests.charging.world import STREAMS, Change, Step, World, build, clear, timed, worlds
+from tests.charging.world import (
+    ADMIN,
+    BEGINNING,
+    CUSTOMERS,
+    RATE_GROUPS,
+    STREAMS,
+    TARIFFS,
+    AccountRow,
+    Change,
+    GroupRow,
+    Price,
+    Row,
+    Step,
+    World,
+    build,
+    clear,
+    timed,
+    worlds,
+)
 
 if TYPE_CHECKING:
     import contextlib
@@ -29,7 +57,6 @@ if TYPE_CHECKING:
 
     from psycopg2.extensions import connection as Connection
 
-    from aaa_server.charging.ledger import Policy
     from aaa_server.charging.requests import ChargingAnswer, ChargingRequest
     from aaa_server.online_charging import InTransaction
 
@@ -214,6 +241,14 @@ def _race(one: Item, other: Item) -> bool:
     return bool(other.batch) and other.first.racing and apart
 
 
+def alike(places: Places, world: World, stream: list[Step]) -> Played:
+    """The truth, after the same in batches and in two processes."""
+    expected = play_singly(places.truth, world, stream)
+    assert play_in_batches(places.tried, world, stream) == expected
+    assert play_in_two_processes(places.tried, world, stream) == expected
+    return expected
+
+
 @EXAMPLES
 @given(world=worlds(), stream=STREAMS)
 def test_a_stream_in_batches_is_the_stream_one_by_one(
@@ -228,3 +263,112 @@ def test_a_stream_in_batches_is_the_stream_one_by_one(
 def test_two_processes_are_one(places: Places, world: World, stream: list[Step]) -> None:
     expected = play_singly(places.truth, world, stream)
     assert play_in_two_processes(places.tried, world, stream) == expected
+
+
+# ------------------------------------------------------------------ what was found this way
+
+ACME = Origin("acme")
+NUMBER = "442071838750"
+WORLD = World(
+    currencies=dict.fromkeys(TARIFFS, "USD"),
+    exchanges=(),
+    markups=dict.fromkeys(RATE_GROUPS, 0),
+    strategies=dict.fromkeys(RATE_GROUPS, "least-cost"),
+    accounts=tuple(
+        AccountRow(number, "customer", ADMIN, True, "USD", 0, 1, 0, 0, None, None, 50_000_000)
+        for number in CUSTOMERS
+    ),
+    groups=(GroupRow(1, 2, 5, 0, ()), GroupRow(2, 3, 5, 0, ())),
+    inbound_id=CUSTOMERS[0],
+    inbound_max_calls=0,
+    tech_prefix="",
+    rows=tuple(Row(number, 0, "4", Price(60_000_000), False) for number in TARIFFS),
+    policy=Policy(session_reuse_seconds=600),
+)
+AUTHORIZE = Authorize(1, "a", BEGINNING, ACME, NUMBER, slice_seconds=30)
+START = Start(1, "a", BEGINNING, ACME, NUMBER)
+UPDATE = Update(1, "a", BEGINNING, 5, ACME, NUMBER)
+STOP = Stop(1, "a", BEGINNING, 50_000, ACME, NUMBER)
+
+
+def step(
+    wait_seconds: int,
+    what: ChargingRequest | Change,
+    *,
+    cut: bool = False,
+    store: int = 0,
+    racing: bool = False,
+) -> Step:
+    return Step(1000 * wait_seconds, 0, cut, store, racing, what)
+
+
+def test_progress_and_end_in_one_batch_are_both_on_record(places: Places) -> None:
+    more = Reauthorize(1, "a", BEGINNING, 20, 1, slice_seconds=60)
+    played = alike(
+        places,
+        WORLD,
+        [
+            step(0, AUTHORIZE),
+            step(1, START, cut=True),
+            step(19, more),
+            step(30, STOP),
+        ],
+    )
+    [record] = played.rows["cdr"]
+    assert "'granted_seconds': 80" in record
+    assert "'started_at': None" not in record
+
+
+def test_of_a_refused_attempt_that_was_closed_nothing_goes_on(places: Places) -> None:
+    nobody = AUTHORIZE._replace(origin=Origin("nobody"))
+    alike(
+        places,
+        WORLD,
+        [
+            step(0, nobody),
+            step(5, UPDATE),
+            step(4, STOP._replace(cause="X")),
+            step(1, AUTHORIZE),
+            step(9000, Expire(1, "a", BEGINNING)),
+        ],
+    )
+
+
+def test_a_key_used_again_in_one_batch_is_two_calls(places: Places) -> None:
+    played = alike(
+        places,
+        WORLD,
+        [step(0, AUTHORIZE), step(50, STOP), step(700, AUTHORIZE), step(50, STOP)],
+    )
+    assert len(played.rows["cdr"]) == 2
+
+
+def test_routes_attached_during_a_call_are_found_at_its_end(places: Places) -> None:
+    for last in (STOP, Reboot(1, BEGINNING), Expire(1, "a", BEGINNING)):
+        played = alike(
+            places,
+            WORLD,
+            [
+                step(0, AUTHORIZE),
+                step(10, UPDATE),
+                step(0, Change("attach", (1, 1))),
+                step(900, last),
+                step(0, Change("attach", (1, 2))),
+                step(0, STOP._replace(route="RG_2")),
+            ],
+        )
+        assert len(played.rows["charge"]) == 2
+
+
+def test_a_call_that_another_process_has_ended_is_not_written_again(places: Places) -> None:
+    for again in (AUTHORIZE, START, UPDATE, Reauthorize(1, "a", BEGINNING, 20)):
+        for racing in (False, True):
+            alike(
+                places,
+                WORLD,
+                [
+                    step(0, START),
+                    step(5, STOP, cut=True, store=1),
+                    step(1, again, cut=True, racing=racing),
+                ],
+            )
