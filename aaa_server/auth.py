@@ -117,7 +117,7 @@ def charging_request(
             client.client_id,
             call.session_key,
             at,
-            call.elapsed_seconds or 0,
+            call.elapsed_seconds,
             call.step,
             _slice_seconds(client, limits),
             client.maximum_call_seconds or limits.maximum_call_seconds,

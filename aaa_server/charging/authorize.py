@@ -19,7 +19,6 @@ from aaa_server.charging.requests import (
     Reauthorize,
     Refusal,
     Refused,
-    RouteOffer,
 )
 from aaa_server.charging.routing import Wish, busy, offers_for, unix_second
 
@@ -238,8 +237,7 @@ def _reserve(call: Call, plan: Plan, request: Authorize, ledger: Ledger) -> Gran
     call.found_by = plan.found_by
     call.called = plan.called
     call.levels, call.offers = plan.levels, plan.offers
-    # A set, since one account may be reseller and provider's neighbour of several routes.
-    providers = {offer.provider_id for offer in plan.offers}
+    providers = {offer.provider_id for offer in plan.offers}  # one may have several routes
     call.party = (*plan.chain[0].profile.chain, *sorted(providers))
     call.granted_seconds = seconds
     call.authorized_at = request.at
@@ -252,21 +250,32 @@ def _reserve(call: Call, plan: Plan, request: Authorize, ledger: Ledger) -> Gran
 
 def _occupy(call: Call, plan: Plan, at: datetime, ledger: Ledger) -> None:
     """Take one channel, and one call of this second, everywhere the call passes."""
+    for account in plan.chain:
+        account.channels += 1
+        account.changed = True
+        if account.profile.calls_per_second:
+            _count(account, at)
     call.resource_group_in_id = call.resource_group_out_id = None
-    uses: list[Account | GroupUse] = [*plan.chain]
+    groups = []
     if plan.inbound is not None:
         call.resource_group_in_id = plan.inbound.group.resource_group_id
-        uses.append(ledger.group_uses[call.resource_group_in_id])
+        groups.append(plan.inbound.group)
     if plan.offers:
         call.resource_group_out_id = plan.offers[0].resource_group_id
-        uses.append(ledger.group_uses[call.resource_group_out_id])
-    second = unix_second(at)
-    for use in uses:
-        if use.second_at != second:
-            use.second_at, use.second_calls = second, 0
-        use.second_calls += 1
+        groups.append(ledger.catalogue.resource_groups[call.resource_group_out_id])
+    for group in groups:
+        use = ledger.group_uses[group.resource_group_id]
         use.channels += 1
         use.changed = True
+        if group.calls_per_second:
+            _count(use, at)
+
+
+def _count(use: Account | GroupUse, at: datetime) -> None:
+    second = unix_second(at)
+    if use.second_at != second:
+        use.second_at, use.second_calls = second, 0
+    use.second_calls += 1
 
 
 def _granted(call: Call, seconds: int, credit_seconds: int, ledger: Ledger) -> Granted:
@@ -277,13 +286,13 @@ def _granted(call: Call, seconds: int, credit_seconds: int, ledger: Ledger) -> G
         seconds,
         credit_seconds,
         seconds >= credit_seconds,
-        account.available_micros,
+        account.available_micros + call.reserved[0],
         profile.currency,
         profile.code,
         call.found_by or "",
         profile.prepaid,
         profile.language,
-        tuple([RouteOffer(offer.name, offer.dial) for offer in call.offers]),
+        call.offers,
     )
 
 
@@ -314,6 +323,8 @@ def reauthorize(request: Reauthorize, ledger: Ledger) -> Granted | Refused:
     if request.step is not None and request.step == call.step:
         return _granted_before(call, ledger)
     elapsed = request.elapsed_seconds
+    if elapsed is None:
+        elapsed = max(0, (request.at - call.authorized_at) // timedelta(seconds=1))
     chain = ledger.chain_of(call.account_id)
     refused = standing(chain, request.at)
     if refused is not None:

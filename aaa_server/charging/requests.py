@@ -7,7 +7,7 @@ of which every message of every protocol needs one.
 from __future__ import annotations
 
 from enum import Enum
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -74,13 +74,14 @@ class Authorize(NamedTuple):
 class Reauthorize(NamedTuple):
     """More time for a running call that has talked `elapsed_seconds`.
 
+    None: nobody said, so all the time since it was authorised counts.
     `step` numbers the question where the protocol has a number; None where it has none.
     """
 
     client_id: int
     session_key: str
     at: datetime
-    elapsed_seconds: int
+    elapsed_seconds: int | None
     step: int | None = None
     slice_seconds: int = 0
     maximum_seconds: int = 7200
@@ -186,18 +187,21 @@ class Refusal(Enum):
     NO_RATE = "no-rate"
 
 
-class RouteOffer(NamedTuple):
-    """One way out, in trial order: "RG_21" and its dial string."""
+class RouteOffer(Protocol):
+    """One way out: "RG_21" and its dial string."""
 
-    name: str
-    dial: str
+    @property
+    def name(self) -> str: ...
+    @property
+    def dial(self) -> str: ...
 
 
 class Granted(NamedTuple):
     """Go ahead for `seconds` from now.
 
     `credit_seconds` is the time from now in all that can be paid, this slice included;
-    equal to `seconds` when nothing can follow (`final`).
+    equal to `seconds` when nothing can follow (`final`). `available_micros` is what the
+    account has to spend, this call's reservation included. Routes are in trial order.
     """
 
     seconds: int

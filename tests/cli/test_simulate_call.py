@@ -97,7 +97,7 @@ def test_what_is_told_is_what_the_server_does(
     assert isinstance(answer, Granted)
     assert (told["seconds"], told["credit_seconds"], told["final"]) == answer[:3]
     offered = [(one["resource_group"], one["dial"]) for one in told["routes"] if one["place"]]
-    assert offered == list(answer.routes)
+    assert offered == [(route.name, route.dial) for route in answer.routes]
     with demo_connection.cursor() as cursor:
         cursor.execute("SELECT reserved_micros FROM call WHERE session_key = 'real'")
         [(reserved,)] = cursor.fetchall()
