@@ -1,6 +1,7 @@
 # make run    everything in the foreground, from a fresh clone to a charged call; Ctrl-C stops it
 # make test   lint, types and every test
 # make bench  the load run beside FreeRADIUS; prints, decides nothing
+# make compiled  machine code for the hot path; make run does it where it can
 # make .venv  the environment and nothing else
 
 # A Python compiled without profile-guided optimisation, as some version managers build it,
@@ -18,9 +19,12 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet --no-input
 SOURCES := aaa_server tests $(wildcard bench) $(wildcard web_reports)
 
 .DELETE_ON_ERROR:
-.PHONY: run test needs lint types bench coverage lock clean .venv
+.PHONY: run compiled test test-compiled needs lint types bench coverage lock clean .venv
 
+# A server is the same without it, and slower.
 run: .venv
+	@$(MAKE) --no-print-directory compiled \
+	    || echo "the hot path could not be compiled: it is interpreted" >&2
 	@exec $(BIN)/sky-aaa serve --demo
 
 .venv: .venv/.installed
@@ -39,6 +43,13 @@ run: .venv
 	$(PIP) install -r requirements-test.txt
 	@touch $@
 
+# Does nothing while what was made is of the sources as they are, nor without a C compiler.
+compiled: .venv
+	@if $(BIN)/python -m aaa_server.compile --wanted; then \
+	    echo "compiling the hot path: half a minute, once"; \
+	    $(PIP) install -r requirements-compile.txt && $(BIN)/python -m aaa_server.compile; \
+	fi
+
 lint: .venv/.installed-test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -48,6 +59,11 @@ types: .venv/.installed-test
 
 test: needs lint types
 	$(BIN)/python -m pytest
+	@$(MAKE) --no-print-directory test-compiled
+
+# The same claims about the compiled hot path.
+test-compiled: compiled .venv/.installed-test
+	$(BIN)/python tests/compiled.py tests/charging tests/rating tests/radius
 
 needs:
 	@PYTHON=$(PYTHON) .ci/needs
@@ -56,15 +72,17 @@ coverage: .venv/.installed-test
 	$(BIN)/coverage run -m pytest
 	$(BIN)/coverage report --show-missing --skip-covered
 
-bench: .venv
+bench: .venv compiled
 	$(BIN)/python -m bench
 
-# Writes both requirements files anew from pyproject.toml's pins. setuptools is among them
+# Writes the requirements files anew from pyproject.toml's pins. setuptools is among them
 # because the editable install builds without an isolated environment of its own.
 lock:
 	rm -rf .venv-lock && $(PYTHON) -m venv .venv-lock
 	.venv-lock/bin/python -m pip --quiet install setuptools==84.2.1 .
 	.venv-lock/bin/python -m pip freeze --all --exclude pip --exclude sky-aaa > requirements.txt
+	.venv-lock/bin/python -m pip --quiet install '.[compile]'
+	.venv-lock/bin/python -m pip freeze --all --exclude pip --exclude sky-aaa > requirements-compile.txt
 	.venv-lock/bin/python -m pip --quiet install '.[test]'
 	.venv-lock/bin/python -m pip freeze --all --exclude pip --exclude sky-aaa > requirements-test.txt
 	rm -rf .venv-lock build *.egg-info

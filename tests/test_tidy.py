@@ -32,6 +32,8 @@ LAYERS = {
     f"{PACKAGE}.radius.server": 6,
     f"{PACKAGE}.diameter.server": 6,
     f"{PACKAGE}.cli": 6,
+    f"{PACKAGE}.compile": 6,
+    f"{PACKAGE}.compiled": 6,
     f"{PACKAGE}.demo": 6,
     f"{PACKAGE}.log": 6,
     f"{PACKAGE}.metrics": 6,

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from aaa_server.charging.account_code import whose
 from aaa_server.charging.call import Call, Level, Offer, apply_rate
+from aaa_server.charging.catalogue import Inbound
 from aaa_server.charging.credential import check
+from aaa_server.charging.ledger import Account
 from aaa_server.charging.requests import (
     Authenticate,
     Authorize,
@@ -23,8 +25,7 @@ from aaa_server.charging.requests import (
 from aaa_server.charging.routing import Wish, busy, offers_for, unix_second
 
 if TYPE_CHECKING:
-    from aaa_server.charging.catalogue import Inbound
-    from aaa_server.charging.ledger import Account, GroupUse, Ledger, Profile
+    from aaa_server.charging.ledger import GroupUse, Ledger, Profile
 
 # The caller is told the same whoever of the chain lacks the money.
 _NO_CREDIT_TEXT = "not enough credit for this call"

@@ -8,14 +8,12 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
+from datetime import datetime
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from aaa_server.rating.money import EXCHANGE_SCALE
 from aaa_server.rating.rate import Rate, Terms
-
-if TYPE_CHECKING:
-    from datetime import datetime
 
 CallKey = tuple[int, str]  # client row, session key
 

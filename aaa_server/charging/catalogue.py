@@ -5,15 +5,14 @@ from __future__ import annotations
 import ipaddress
 from bisect import bisect_right
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import TYPE_CHECKING, NamedTuple
 
 from aaa_server.rating.money import EXCHANGE_SCALE, div_half_up
+from aaa_server.rating.tariff import Tariff
 
 if TYPE_CHECKING:
-    from datetime import datetime
-
     from aaa_server.charging.requests import Origin
-    from aaa_server.rating.tariff import Tariff
 
 ADDRESSES_HELD_MAX = 10_000
 

@@ -7,16 +7,13 @@ the accounts and the rows of the books in step.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from aaa_server.charging.call import Call, CallKey
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from aaa_server.charging.catalogue import Catalogue
+from aaa_server.charging.catalogue import Catalogue
 
 
 class Profile(NamedTuple):

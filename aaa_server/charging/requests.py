@@ -6,11 +6,9 @@ of which every message of every protocol needs one.
 
 from __future__ import annotations
 
+from datetime import datetime
 from enum import Enum
-from typing import TYPE_CHECKING, NamedTuple, Protocol
-
-if TYPE_CHECKING:
-    from datetime import datetime
+from typing import NamedTuple, Protocol
 
 
 class Pap(NamedTuple):

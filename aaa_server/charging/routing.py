@@ -6,6 +6,7 @@ topmost account, the one that buys from the admin. The rate group's strategy ord
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import TYPE_CHECKING, NamedTuple
 
 from aaa_server.charging.call import Offer, apply_rate
@@ -13,8 +14,6 @@ from aaa_server.rating.lcr import REFERENCE_CALL_SECONDS, STRATEGIES, Route
 from aaa_server.rating.prefix import dial_number
 
 if TYPE_CHECKING:
-    from datetime import datetime
-
     from aaa_server.charging.catalogue import Attachment, RateGroup, ResourceGroup
     from aaa_server.charging.ledger import Ledger
     from aaa_server.rating.rate import Rate

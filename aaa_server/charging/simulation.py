@@ -20,17 +20,17 @@ from aaa_server.charging.authorize import (
     reauthorize,
     standing,
 )
-from aaa_server.charging.requests import Granted, Reauthorize, Refused, Stop
+from aaa_server.charging.call import Call, Level, Offer
+from aaa_server.charging.catalogue import Attachment, Inbound, RateGroup
+from aaa_server.charging.ledger import Charge, Profile
+from aaa_server.charging.requests import Authorize, Granted, Reauthorize, Refused, Stop
 from aaa_server.charging.routing import Wish, consider, offers_for
 from aaa_server.charging.settle import stop
+from aaa_server.rating.lcr import Route
+from aaa_server.rating.rate import Rate
 
 if TYPE_CHECKING:
-    from aaa_server.charging.call import Call, Level, Offer
-    from aaa_server.charging.catalogue import Attachment, Inbound, RateGroup
-    from aaa_server.charging.ledger import Account, Charge, Ledger, Profile
-    from aaa_server.charging.requests import Authorize
-    from aaa_server.rating.lcr import Route
-    from aaa_server.rating.rate import Rate
+    from aaa_server.charging.ledger import Account, Ledger
 
 
 class Tried(NamedTuple):

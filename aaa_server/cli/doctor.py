@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import click
 
+from aaa_server import compiled
 from aaa_server.cli.context import Failure, Session, explain, pass_session
 from aaa_server.cli.output import output_option, show_rows
 
@@ -142,6 +143,7 @@ def _findings(session: Session) -> Iterator[Finding]:
 
 def _system(session: Session) -> Iterator[Finding]:
     config = session.config
+    yield _hot_path(compiled.why_not())
     yield _key_file(config.secrets.key_file)
     for address in config.radius.address:
         for port in (config.radius.auth_port, config.radius.acct_port):
@@ -157,6 +159,13 @@ def _system(session: Session) -> Iterator[Finding]:
                 f"{free >> 20} MiB are free for {folder}",
                 "free some: a full disk stops every call",
             )
+
+
+def _hot_path(why_not: str) -> Finding:
+    if why_not:
+        what, _, do = why_not.partition("; ")
+        return Finding("warning", "hot path", f"interpreted, so slower: {what}", do)
+    return Finding("ok", "hot path", "compiled")
 
 
 def _key_file(path: Path) -> Finding:

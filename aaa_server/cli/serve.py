@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from aaa_server import compiled
 from aaa_server.cli.context import Failure, Session, pass_session
 from aaa_server.config import SERVICES
 
@@ -28,6 +29,7 @@ def serve(
 ) -> None:
     """Run the server: RADIUS ports, metrics, and the database when it is the embedded one."""
     session.operator_only("serve")
+    hot_path = compiled.use()
     from twisted.internet import reactor as started
 
     from aaa_server.log import start_logging
@@ -53,7 +55,7 @@ def serve(
         stop_reactor(reactor)
 
     if not sibling:
-        sky.ready.addCallback(_say, demo=demo)
+        sky.ready.addCallback(_say, demo=demo, hot_path=hot_path)
     sky.ready.addErrback(cannot)
     reactor.callWhenRunning(sky.startService)
     reactor.addSystemEventTrigger("before", "shutdown", sky.stopService)
@@ -62,7 +64,7 @@ def serve(
         raise Failure(f"the server cannot start: {problem[0]}")
 
 
-def _say(sky: SkyAaa, *, demo: bool) -> None:
+def _say(sky: SkyAaa, *, demo: bool, hot_path: str) -> None:
     """What listens where, and for a demo who may do what with it."""
     assert sky.radius is not None
     assert sky.metrics is not None
@@ -70,6 +72,7 @@ def _say(sky: SkyAaa, *, demo: bool) -> None:
         host, number = port.address
         click.echo(f"RADIUS {port.role} on {host} port {number}/udp")
     click.echo(f"metrics and health on http port {sky.metrics.port}")
+    click.echo(f"the hot path is {hot_path}")
     if demo:
         from aaa_server.demo import describe
 

@@ -2,20 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-if TYPE_CHECKING:
-    from datetime import datetime
+from aaa_server.charging.requests import Credential, Origin
 
-    from aaa_server.charging.requests import (
-        Credential,
-        Granted,
-        Known,
-        Noted,
-        Origin,
-        Refused,
-        Settled,
-    )
+if TYPE_CHECKING:
+    from aaa_server.charging.requests import Granted, Known, Noted, Refused, Settled
     from aaa_server.radius.client import Client
     from aaa_server.radius.receive import Fresh
 

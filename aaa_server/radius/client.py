@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address
 from typing import TYPE_CHECKING, NamedTuple
 
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+from aaa_server.radius.packet import Secret
 
-    from aaa_server.radius.packet import Secret
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 Network = IPv4Network | IPv6Network
 

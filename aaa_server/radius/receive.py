@@ -27,6 +27,8 @@ from aaa_server.radius.packet import (
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+Source = tuple[str, int] | tuple[str, int, int, int]  # host and port; IPv6 has two numbers more
+
 ANSWER_KEPT_SECONDS = 30.0
 # Identifier slots remembered over all sources; a source port has 256 of a kind. FreeSWITCH
 # opens a port for each request, so at 3 000 requests/s this holds the last 40 seconds.
@@ -61,7 +63,7 @@ class Fresh:
         self,
         packet: Packet,
         client: Client,
-        source: tuple[str, int],
+        source: Source,
         secret: Secret,
         role: str,
         seen: Seen,
@@ -109,7 +111,7 @@ class Receiver:
         self._duplicates_max = duplicates_max
         # By source, code and identifier, oldest first. Old ones leave one or two at a
         # time with each new one: no sweep ever stops the server.
-        self._seen: OrderedDict[tuple[tuple[str, int], int], Seen] = OrderedDict()
+        self._seen: OrderedDict[tuple[Source, int], Seen] = OrderedDict()
         # Clients of require_message_authenticator = auto that were seen to sign.
         self._signing: set[int] = set()
         self._newly_signing: set[int] = set()
@@ -120,9 +122,7 @@ class Receiver:
         self._secret_in_use: dict[tuple[int, str], Secret] = {}
         self._complained: dict[str, tuple[float, int]] = {}
 
-    def receive(
-        self, datagram: bytes, source: tuple[str, int], role: str
-    ) -> Fresh | Resend | Discard:
+    def receive(self, datagram: bytes, source: Source, role: str) -> Fresh | Resend | Discard:
         """What `datagram`, come from `source` to the port for `role`, is. Never raises."""
         counts = self.counts
         counted = (role, "requests")
@@ -176,7 +176,7 @@ class Receiver:
         taken, self._newly_signing = self._newly_signing, set()
         return taken
 
-    def _signed_with(self, packet: Packet, client: Client, source: tuple[str, int]) -> Secret | str:
+    def _signed_with(self, packet: Packet, client: Client, source: Source) -> Secret | str:
         """The secret that `packet` was made with, or the reason to drop it."""
         secrets = client.secrets
         signed = packet.message_authenticator_at
@@ -203,7 +203,7 @@ class Receiver:
             return "no-message-authenticator"
         return self._unsigned(packet, client, source)
 
-    def _unsigned(self, packet: Packet, client: Client, source: tuple[str, int]) -> Secret | str:
+    def _unsigned(self, packet: Packet, client: Client, source: Source) -> Secret | str:
         """As `_signed_with`, for an Access-Request without Message-Authenticator."""
         required = client.require_message_authenticator
         if (
@@ -244,7 +244,7 @@ class Receiver:
             self._signing.add(client_id)
             self._newly_signing.add(client_id)
 
-    def _remember(self, key: tuple[tuple[str, int], int], authenticator: bytes, now: float) -> Seen:
+    def _remember(self, key: tuple[Source, int], authenticator: bytes, now: float) -> Seen:
         seen = Seen(authenticator, now)
         slots = self._seen
         if key in slots:
@@ -258,7 +258,7 @@ class Receiver:
             del slots[oldest]
         return seen
 
-    def _discard(self, role: str, reason: str, source: tuple[str, int], text: str) -> Discard:
+    def _discard(self, role: str, reason: str, source: Source, text: str) -> Discard:
         counted = (role, reason)
         self.counts[counted] = self.counts.get(counted, 0) + 1
         now = self._seconds()

@@ -21,7 +21,7 @@ from aaa_server.radius.packet import (
     STATUS_SERVER,
     encode_reply,
 )
-from aaa_server.radius.receive import Fresh, Receiver, Resend
+from aaa_server.radius.receive import Fresh, Receiver, Resend, Source
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -118,9 +118,7 @@ class RadiusServer:
             call.cancel()
         self._delayed.clear()
 
-    def datagram_received(
-        self, datagram: bytes, source: tuple[str, int], port: Port | Face
-    ) -> None:
+    def datagram_received(self, datagram: bytes, source: Source, port: Port | Face) -> None:
         """Answer at once, later or never. Never raises: the port must go on listening."""
         try:
             received = self.receiver.receive(datagram, source, port.role)
@@ -220,7 +218,7 @@ class Port:
         reactor: Reactor,
         bound: socket.socket,
         role: str,
-        received: Callable[[bytes, tuple[str, int], Port | Face], None],
+        received: Callable[[bytes, Source, Port | Face], None],
     ) -> None:
         self.role = role
         self.address: tuple[str, int] = bound.getsockname()[:2]
@@ -271,7 +269,7 @@ class Port:
     def connectionLost(self, _reason: Failure) -> None:
         self.close()
 
-    def send(self, reply: bytes, source: tuple[str, int]) -> None:
+    def send(self, reply: bytes, source: Source) -> None:
         """Send now; what the kernel cannot take is lost, and the client asks again."""
         try:
             self._socket.sendto(reply, source)
@@ -305,7 +303,7 @@ class Face:
             said = told if local else told[:16] + bytes(4)
         self._from = [(level, kind, said)]
 
-    def send(self, reply: bytes, source: tuple[str, int]) -> None:
+    def send(self, reply: bytes, source: Source) -> None:
         """As `Port.send`."""
         try:
             self._socket.sendmsg([reply], self._from, 0, source)

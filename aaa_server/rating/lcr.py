@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
+from aaa_server.rating.rate import Rate
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from aaa_server.rating.rate import Rate
 
 # Providers are compared by what a call of this length is expected to cost, so connect
 # fees and billing steps count as well as the price: a usual average call duration.

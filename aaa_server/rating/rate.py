@@ -17,14 +17,11 @@ one floor division, and the affordable time solves the same inequality backwards
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from datetime import datetime
 from functools import lru_cache
 from math import gcd
-from typing import TYPE_CHECKING
 
 from aaa_server.rating.money import EXCHANGE_SCALE, MICROS, NANOS, PPM
-
-if TYPE_CHECKING:
-    from datetime import datetime
 
 # A server sees a few exchange rates at a time, times the price rows that are in use.
 CONVERTED_TERMS_MAX = 8192

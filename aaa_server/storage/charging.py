@@ -26,7 +26,8 @@ from aaa_server.charging.requests import (
 )
 from aaa_server.storage.arrays import array, text_array
 from aaa_server.storage.charging_memory import Memory
-from aaa_server.storage.charging_record import Identifiers, statements_for
+from aaa_server.storage.charging_record import statements_for
+from aaa_server.storage.identifiers import Identifiers
 
 if TYPE_CHECKING:
     from aaa_server.storage.catalogue import CatalogueHolder, Execute

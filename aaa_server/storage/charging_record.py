@@ -10,25 +10,7 @@ from aaa_server.storage.arrays import array, lists_array, text_array, time_array
 
 if TYPE_CHECKING:
     from aaa_server.charging.ledger import Account, GroupUse, Ledger
-
-
-class Identifiers:
-    """Numbers for new rows, taken from the database in blocks."""
-
-    def __init__(self) -> None:
-        self._numbers: list[int] = []
-
-    def __len__(self) -> int:
-        return len(self._numbers)
-
-    def __iter__(self) -> Identifiers:
-        return self
-
-    def __next__(self) -> int:
-        return self._numbers.pop()
-
-    def add(self, block: range) -> None:
-        self._numbers[:0] = reversed(block)
+    from aaa_server.storage.identifiers import Identifiers
 
 
 def statements_for(ledger: Ledger, identifiers: Identifiers) -> list[str]:

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from aaa_server.storage.catalogue import CatalogueHolder
 from aaa_server.storage.charging import ChargingStore
-from aaa_server.storage.charging_record import Identifiers
 from aaa_server.storage.charging_sql import PREPARED, SETTINGS
+from aaa_server.storage.identifiers import Identifiers
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine
