@@ -49,6 +49,9 @@ class Batch(Generic[Request, Answer]):
 class GroupCommit(Generic[Request, Answer]):
     """One `work` in flight at a time, with at most `batch_max` requests in arrival order.
 
+    With `ahead`, `work` for one more batch is begun meanwhile, once no fewer requests wait
+    than the one in flight has; `work` itself then sees to the order of its transactions.
+
     `work` returns one answer a request once they are committed. When it raises, its batch is
     cut in two and each half tried again, until the request that spoils the others is alone;
     only that one fails, with the exception. `DatabaseUnavailable` fails the whole batch at
@@ -62,6 +65,7 @@ class GroupCommit(Generic[Request, Answer]):
         work: Callable[[list[Request]], Awaitable[list[Answer]]],
         batch_max: int = BATCH_MAX,
         waiting_max: int = WAITING_MAX,
+        ahead: bool = False,
     ) -> None:
         assert batch_max >= 1
         assert waiting_max >= 1
@@ -77,7 +81,10 @@ class GroupCommit(Generic[Request, Answer]):
         self._answers: list[Deferred[Answer]] = []
         # Halves of a batch that failed; they arrived before all that waits.
         self._halves: deque[Batch[Request, Answer]] = deque()
-        self._busy = False
+        self._ahead = ahead
+        self._running = 0
+        self._size = 0  # of the batch that was begun last
+        self._woken = False
         self._stopping: list[Deferred[None]] | None = None
 
     @property
@@ -98,8 +105,8 @@ class GroupCommit(Generic[Request, Answer]):
         answer: Deferred[Answer] = Deferred()
         self._waiting.append(request)
         self._answers.append(answer)
-        if not self._busy:
-            self._busy = True
+        if not self._woken and self._may_begin():
+            self._woken = True
             # One turn of the reactor, so that a burst read in this turn shares a transaction.
             self._clock.callLater(0, self._begin)
         return answer
@@ -114,39 +121,51 @@ class GroupCommit(Generic[Request, Answer]):
         self._stopping.append(idle)
         return idle
 
-    def _begin(self) -> None:
-        ensureDeferred(self._serve())
+    @property
+    def _busy(self) -> bool:
+        return bool(self._running or self._waiting or self._halves)
 
-    async def _serve(self) -> None:
+    def _may_begin(self) -> bool:
+        if not self._running:
+            return bool(self._waiting or self._halves)
+        return (
+            self._ahead
+            and self._running == 1
+            and not self._halves
+            and len(self._waiting) >= self._size
+        )
+
+    def _begin(self) -> None:
+        self._woken = False
+        if self._may_begin():
+            self._start()
+
+    def _start(self) -> None:
         batch = self._next()
-        assert batch is not None, "woken with nothing to do"
-        running = ensureDeferred(self._outcome(batch))
-        while batch is not None:
-            outcome = await running
-            done = batch
-            split = (
-                isinstance(outcome, Exception)
-                and not isinstance(outcome, DatabaseUnavailable)
-                and len(done.requests) > 1
-            )
-            if split:
-                self._halves.extendleft(reversed(done.halves()))
-            # The database works on the next batch while the replies of this one are built.
-            batch = self._next()
-            if batch is None:
-                self._busy = False
-            else:
-                running = ensureDeferred(self._outcome(batch))
-            if not split:
-                _deliver(done.answers, outcome)
+        self._running += 1
+        self._size = len(batch.requests)
+        ensureDeferred(self._outcome(batch)).addCallback(self._done, batch)
+
+    def _done(self, outcome: list[Answer] | Exception, batch: Batch[Request, Answer]) -> None:
+        self._running -= 1
+        split = (
+            isinstance(outcome, Exception)
+            and not isinstance(outcome, DatabaseUnavailable)
+            and len(batch.requests) > 1
+        )
+        if split:
+            self._halves.extendleft(reversed(batch.halves()))
+        # The database works on the next batch while the replies of this one are built.
+        if self._may_begin():
+            self._start()
+        if not split:
+            _deliver(batch.answers, outcome)
         self._tell_stopped()
 
-    def _next(self) -> Batch[Request, Answer] | None:
-        """What the next transaction takes, or None when there is nothing to do."""
+    def _next(self) -> Batch[Request, Answer]:
+        """What the next transaction takes."""
         if self._halves:
             return self._halves.popleft()
-        if not self._waiting:
-            return None
         requests, answers = self._waiting, self._answers
         if len(requests) <= self._batch_max:
             self._waiting, self._answers = [], []

@@ -18,6 +18,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from psycopg2 import sql
+from twisted.internet.defer import DeferredLock
 
 from aaa_server.charging.ledger import Policy
 from aaa_server.charging.requests import (
@@ -62,6 +63,7 @@ class Books:
     def __init__(self, connection: Connection, policy: Policy | None = None) -> None:
         self.connection = connection
         self._in_transaction = in_transaction(connection)
+        self._order = DeferredLock()
         self._store = ChargingStore(
             catalogue=CatalogueHolder(),
             policy=policy or Policy(),
@@ -72,7 +74,7 @@ class Books:
 
     def decide(self, batch: list[ChargingRequest]) -> list[ChargingAnswer]:
         """One committed batch."""
-        return finished(charge(batch, self._store, self._in_transaction))
+        return finished(charge(batch, self._store, self._in_transaction, self._order))
 
 
 def seconds_of(word: str) -> int:

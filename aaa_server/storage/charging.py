@@ -146,8 +146,13 @@ class ChargingStore:
             return None
         return ledger
 
+    def written(self, ledger: Ledger) -> str:
+        """What writes a ledger that was recalled, and fails with SKY01 where memory was wrong."""
+        # In its turn too: nobody's rows change between what it proves and what it writes.
+        return _TURN + "; ".join(statements_for(ledger, self._identifiers))
+
     def keep(self, ledger: Ledger) -> None:
-        """`ledger` is committed: what it says is what the database has."""
+        """What `ledger` says is what the database has, or has once it is committed."""
         self._memory.keep(ledger)
 
     def forget(self, ledger: Ledger) -> None:
@@ -155,13 +160,11 @@ class ChargingStore:
         self._memory.forget(ledger)
 
     async def record(self, transaction: Transaction, ledger: Ledger) -> None:
-        """Write what changed, and commit."""
+        """Write what changed on loaded rows, and commit."""
         await self._take_identifiers(transaction, len(ledger.transactions))
         statements = statements_for(ledger, self._identifiers)
         if statements:
-            # In its turn too: nobody's rows change between what it proves and what it writes.
-            turn = _TURN if ledger.from_memory else ""
-            await transaction.commit_with(turn + "; ".join(statements))
+            await transaction.commit_with("; ".join(statements))
         else:
             await transaction.commit()
 

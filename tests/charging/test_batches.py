@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
+from twisted.internet.defer import DeferredLock
 
 from aaa_server.charging.ledger import KeyUsedAgain, Policy
 from aaa_server.charging.requests import (
@@ -75,6 +76,7 @@ class Process:
 
     def __init__(self, connection: Connection, policy: Policy) -> None:
         self._run = in_transaction(connection)
+        self._order = DeferredLock()
         self._store = ChargingStore(
             catalogue=CatalogueHolder(),
             policy=policy,
@@ -96,7 +98,7 @@ class Process:
 
     def _decide(self, batch: list[ChargingRequest], run: InTransaction) -> list[ChargingAnswer]:
         try:
-            return finished(charge(batch, self._store, run))
+            return finished(charge(batch, self._store, run, self._order))
         except KeyUsedAgain:
             # As group commit does with a batch that fails.
             middle = len(batch) // 2

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from twisted.internet.defer import DeferredLock
 
 from aaa_server.charging.ledger import Policy
 from aaa_server.charging.requests import Authorize, Granted, Origin, Reauthorize, Refused, Stop
@@ -47,6 +48,7 @@ class Server:
         self._connection = connection
         prepare(connection)
         self._in_transaction = in_transaction(connection)
+        self._order = DeferredLock()
         self._store = ChargingStore(
             catalogue=CatalogueHolder(),
             policy=Policy(),
@@ -54,7 +56,7 @@ class Server:
         )
 
     def decide(self, *batch: ChargingRequest) -> list[ChargingAnswer]:
-        return finished(charge(list(batch), self._store, self._in_transaction))
+        return finished(charge(list(batch), self._store, self._in_transaction, self._order))
 
     def charges(self, session: str) -> dict[str, tuple[str, int]]:
         """Account and micros by level of the one call of this session."""
