@@ -206,3 +206,70 @@ def test_every_request_has_exactly_one_answer(steps: list[str], batch_max: int) 
         bench.tick()
     failed = [request for request, _ in bench.failed]
     assert sorted([*(answer // 2 for answer in bench.answered), *failed]) == list(range(submitted))
+
+
+def ahead() -> tuple[Clock, list[list[int]], list[Deferred[list[int]]], GroupCommit[int, int]]:
+    clock = Clock()
+    batches: list[list[int]] = []
+    running: list[Deferred[list[int]]] = []
+
+    async def work(batch: list[int]) -> list[int]:
+        batches.append(list(batch))
+        running.append(Deferred())
+        return await running[-1]
+
+    return clock, batches, running, GroupCommit(clock=clock, work=work, ahead=True)
+
+
+def test_one_batch_is_begun_ahead_once_it_is_no_smaller_than_the_one_in_flight() -> None:
+    clock, batches, running, commit = ahead()
+    answers: list[int] = []
+
+    def submit(*requests: int) -> None:
+        for request in requests:
+            commit.submit(request).addCallback(answers.append)
+        clock.advance(0)
+
+    submit(1, 2, 3)
+    submit(4, 5)
+    assert batches == [[1, 2, 3]], "two are fewer than three"
+    submit(6)
+    assert batches == [[1, 2, 3], [4, 5, 6]]
+    submit(7, 8, 9, 10)
+    assert len(batches) == 2, "one ahead, not two"
+    running[0].callback([10, 20, 30])
+    assert batches[2:] == [[7, 8, 9, 10]]
+    assert answers == [10, 20, 30]
+    running[1].callback([40, 50, 60])
+    running[2].callback([70, 80, 90, 100])
+    assert answers == [10, 20, 30, 40, 50, 60, 70, 80, 90, 100]
+
+
+def test_the_halves_of_a_spoilt_batch_wait_for_the_one_that_was_begun_ahead() -> None:
+    clock, batches, running, commit = ahead()
+    deferreds = [commit.submit(request) for request in (1, 2)]
+    clock.advance(0)
+    deferreds += [commit.submit(request) for request in (3, 4)]
+    clock.advance(0)
+    running[0].errback(Poison())
+    assert batches == [[1, 2], [3, 4]]
+    running[1].callback([30, 40])
+    assert batches[2:] == [[1]]
+    running[2].callback([10])
+    running[3].errback(Poison())
+    outcomes: list[object] = []
+    for deferred in deferreds:
+        deferred.addCallbacks(outcomes.append, lambda failure: outcomes.append(failure.type))
+    assert outcomes == [10, Poison, 30, 40]
+
+
+def test_stopping_waits_for_the_batch_ahead_too() -> None:
+    clock, _, running, commit = ahead()
+    for request in (1, 2):
+        commit.submit(request)
+        clock.advance(0)
+    stopped = commit.stop()
+    running[0].callback([10])
+    assert not stopped.called
+    running[1].callback([20])
+    assert stopped.called

@@ -7,12 +7,13 @@ batches by stores that live as long as the stream.
 
 from __future__ import annotations
 
+from collections import deque
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
-from hypothesis import HealthCheck, Phase, given, settings
-from twisted.internet.defer import DeferredLock
+from hypothesis import HealthCheck, Phase, given, reject, settings
+from twisted.internet.defer import Deferred, DeferredLock, ensureDeferred
 
 from aaa_server.charging.ledger import KeyUsedAgain, Policy
 from aaa_server.charging.requests import (
@@ -57,6 +58,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from psycopg2.extensions import connection as Connection
+    from twisted.python.failure import Failure
 
     from aaa_server.charging.requests import ChargingAnswer, ChargingRequest
     from aaa_server.online_charging import InTransaction
@@ -95,6 +97,31 @@ class Process:
             await self._run(work)
 
         return self._decide(batch, run)
+
+    def decide_ahead(
+        self, first: list[ChargingRequest], second: list[ChargingRequest]
+    ) -> list[ChargingAnswer]:
+        """The answers to two batches, the second begun while the first awaits its transaction."""
+        turns: deque[Deferred[None]] = deque()
+
+        async def run(work: Callable[[PlainTransaction], Awaitable[None]]) -> None:
+            turn: Deferred[None] = Deferred()
+            turns.append(turn)
+            await turn
+            await self._run(work)
+
+        answers: list[list[ChargingAnswer]] = [[], []]
+        failures: list[Failure] = []
+        for batch, said in zip((first, second), answers, strict=True):
+            charged = ensureDeferred(charge(batch, self._store, run, self._order))
+            charged.addCallbacks(said.extend, failures.append)
+        while turns:
+            turns.popleft().callback(None)
+        for failure in failures:
+            if failure.check(KeyUsedAgain) is not None:
+                reject()  # it is cut in two, and its halves come after the other batch
+            failure.raiseException()
+        return answers[0] + answers[1]
 
     def _decide(self, batch: list[ChargingRequest], run: InTransaction) -> list[ChargingAnswer]:
         try:
@@ -212,6 +239,27 @@ def play_in_batches(place: Place, world: World, stream: list[Step]) -> Played:
     return place.end(answers)
 
 
+def play_ahead(place: Place, world: World, stream: list[Step]) -> Played:
+    """One process that decides each second batch before the one before it is written."""
+    place.begin(world)
+    process = Process(place.connections[0], world.policy)
+    answers = []
+    items = items_of(stream)
+    number = 0
+    while number < len(items):
+        first, at, batch = items[number]
+        following = items[number + 1].batch if number + 1 < len(items) else []
+        if isinstance(first.what, Change):
+            place.change(first.what, at)
+        elif following:
+            answers += process.decide_ahead(batch, following)
+            number += 1
+        else:
+            answers += process.decide(batch)
+        number += 1
+    return place.end(answers)
+
+
 def play_in_two_processes(place: Place, world: World, stream: list[Step]) -> Played:
     """Two that remember. Of a racing batch memory is asked before what stands before it happens."""
     place.begin(world)
@@ -258,6 +306,15 @@ def test_a_stream_in_batches_is_the_stream_one_by_one(
 ) -> None:
     expected = play_singly(places.truth, world, stream)
     assert play_in_batches(places.tried, world, stream) == expected
+
+
+@EXAMPLES
+@given(world=worlds(), stream=STREAMS)
+def test_batches_that_are_decided_ahead_are_the_stream_one_by_one(
+    places: Places, world: World, stream: list[Step]
+) -> None:
+    expected = play_singly(places.truth, world, stream)
+    assert play_ahead(places.tried, world, stream) == expected
 
 
 @EXAMPLES
