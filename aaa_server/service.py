@@ -45,7 +45,7 @@ from aaa_server.storage.database import (
 )
 from aaa_server.storage.embedded import OpenDatabase, open_database
 from aaa_server.storage.migrate import migrate
-from aaa_server.storage.secrets import Keyring
+from aaa_server.storage.secrets import Keyring, SecretsError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -180,6 +180,7 @@ class ChargingServer(Service):
     async def _watch(self) -> None:
         """Look at clients and silent calls, again and again, while the service runs."""
         looks = 0
+        problem = ""
         while self.running:
             await self._sleep(CLIENTS_SECONDS)
             looks += 1
@@ -188,8 +189,14 @@ class ChargingServer(Service):
                 await self._look_at_clients()
                 if looks % SILENT_LOOKS == 0:
                     await self._close_silent_calls()
+                problem = ""
             except (DatabaseUnavailable, Overloaded):
                 continue  # said where it happened; the next look is soon
+            except SecretsError as error:
+                # The clients stay as they were; said once, not every second.
+                if str(error) != problem:
+                    problem = str(error)
+                    log.error("Changed RADIUS clients are not used: {reason}", reason=problem)
             except Exception:  # noqa: BLE001 - one bad look must not end the looking
                 log.failure("A look at the database failed")
 
