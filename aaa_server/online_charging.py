@@ -10,10 +10,11 @@ While the database works on a batch, the next one is decided ahead.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import TYPE_CHECKING, NamedTuple
 
-from twisted.internet.defer import DeferredLock
+from twisted.internet.defer import Deferred, succeed
 
 from aaa_server.charging.decide import decide_batch
 from aaa_server.charging.ledger import Policy
@@ -23,7 +24,6 @@ from aaa_server.storage.charging import Transaction
 from aaa_server.storage.database import DatabaseUnavailable
 
 if TYPE_CHECKING:
-    from twisted.internet.defer import Deferred
     from twisted.internet.interfaces import IReactorTime
 
     from aaa_server.charging.ledger import Ledger
@@ -44,31 +44,67 @@ def policy_of(charging: ChargingConfig) -> Policy:
     )
 
 
+class Line:
+    """The order of batches that are under way at once: one in the database, one ahead of it.
+
+    A batch that is decided on memory need not wait: what it writes is proved in its turn.
+    One that reads and locks waits until all before it are through, and none looks into
+    memory meanwhile.
+    """
+
+    def __init__(self) -> None:
+        self._through: Deferred[None] = succeed(None)
+        self._reading = 0
+
+    @contextlib.asynccontextmanager
+    async def place(self) -> AsyncIterator[Deferred[None]]:
+        """A place behind all that came before; what it gives fires when they are through."""
+        before, done = self._through, Deferred[None]()
+        self._through = done
+        if self._reading:
+            await _fired(before)
+        try:
+            yield before
+        finally:
+            before.addCallback(lambda _: done.callback(None))
+
+    @contextlib.asynccontextmanager
+    async def reading(self, before: Deferred[None]) -> AsyncIterator[None]:
+        """While this lasts, nobody who comes later looks into memory."""
+        self._reading += 1
+        try:
+            await _fired(before)
+            yield
+        finally:
+            self._reading -= 1
+
+
+def _fired(deferred: Deferred[None]) -> Deferred[None]:
+    """Fires when `deferred` does, which others may wait for too."""
+    waiter: Deferred[None] = Deferred()
+    deferred.addCallback(lambda _: waiter.callback(None))
+    return waiter
+
+
 async def charge(
     batch: list[ChargingRequest],
     store: ChargingStore,
     in_transaction: InTransaction,
-    order: DeferredLock,
+    line: Line,
 ) -> list[ChargingAnswer]:
     """The answers to `batch`, committed.
 
     `in_transaction` runs its argument in a transaction, one after the other as they are
-    asked for, and again when that lost a deadlock. `order` is held while memory is worked
-    on: a batch that is read and locked holds it to its end, one that is decided on memory
-    only until it waits for its transaction, so that the next can be decided meanwhile.
+    asked for, and again when that lost a deadlock.
     """
-    await order.acquire()
-    recalled = _decide_from_memory(batch, store)
-    if recalled is not None:
-        order.release()
-        answers = await _commit(recalled, store, in_transaction)
-        if answers is not None:
-            return answers
-        await order.acquire()
-    try:
-        return await _charge_loaded(batch, store, in_transaction)
-    finally:
-        order.release()
+    async with line.place() as before:
+        recalled = _decide_from_memory(batch, store)
+        if recalled is not None:
+            answers = await _commit(recalled, store, in_transaction)
+            if answers is not None:
+                return answers
+        async with line.reading(before):
+            return await _charge_loaded(batch, store, in_transaction)
 
 
 class Recalled(NamedTuple):
@@ -143,7 +179,7 @@ class OnlineCharging:
     ) -> None:
         self._database = database
         self._store = store
-        self._order = DeferredLock()
+        self._line = Line()
         self.commits = GroupCommit[ChargingRequest, ChargingAnswer](
             clock=clock,
             work=self._charge,
@@ -161,4 +197,4 @@ class OnlineCharging:
         return self.commits.submit(request)
 
     async def _charge(self, batch: list[ChargingRequest]) -> list[ChargingAnswer]:
-        return await charge(batch, self._store, self._database.transaction, self._order)
+        return await charge(batch, self._store, self._database.transaction, self._line)

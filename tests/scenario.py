@@ -18,7 +18,6 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from psycopg2 import sql
-from twisted.internet.defer import DeferredLock
 
 from aaa_server.charging.ledger import Policy
 from aaa_server.charging.requests import (
@@ -37,7 +36,7 @@ from aaa_server.charging.requests import (
     Stop,
     Update,
 )
-from aaa_server.online_charging import charge
+from aaa_server.online_charging import Line, charge
 from aaa_server.rating.money import (
     format_micros,
     parse_exchange,
@@ -63,7 +62,7 @@ class Books:
     def __init__(self, connection: Connection, policy: Policy | None = None) -> None:
         self.connection = connection
         self._in_transaction = in_transaction(connection)
-        self._order = DeferredLock()
+        self._line = Line()
         self._store = ChargingStore(
             catalogue=CatalogueHolder(),
             policy=policy or Policy(),
@@ -74,7 +73,7 @@ class Books:
 
     def decide(self, batch: list[ChargingRequest]) -> list[ChargingAnswer]:
         """One committed batch."""
-        return finished(charge(batch, self._store, self._in_transaction, self._order))
+        return finished(charge(batch, self._store, self._in_transaction, self._line))
 
 
 def seconds_of(word: str) -> int:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
 from hypothesis import HealthCheck, Phase, given, reject, settings
-from twisted.internet.defer import Deferred, DeferredLock, ensureDeferred
+from twisted.internet.defer import Deferred, ensureDeferred
 
 from aaa_server.charging.ledger import KeyUsedAgain, Policy
 from aaa_server.charging.requests import (
@@ -26,7 +26,7 @@ from aaa_server.charging.requests import (
     Stop,
     Update,
 )
-from aaa_server.online_charging import charge
+from aaa_server.online_charging import Line, charge
 from aaa_server.storage.catalogue import CatalogueHolder
 from aaa_server.storage.charging import ChargingStore
 from aaa_server.storage.database import connect
@@ -78,7 +78,7 @@ class Process:
 
     def __init__(self, connection: Connection, policy: Policy) -> None:
         self._run = in_transaction(connection)
-        self._order = DeferredLock()
+        self._line = Line()
         self._store = ChargingStore(
             catalogue=CatalogueHolder(),
             policy=policy,
@@ -113,7 +113,7 @@ class Process:
         answers: list[list[ChargingAnswer]] = [[], []]
         failures: list[Failure] = []
         for batch, said in zip((first, second), answers, strict=True):
-            charged = ensureDeferred(charge(batch, self._store, run, self._order))
+            charged = ensureDeferred(charge(batch, self._store, run, self._line))
             charged.addCallbacks(said.extend, failures.append)
         while turns:
             turns.popleft().callback(None)
@@ -125,7 +125,7 @@ class Process:
 
     def _decide(self, batch: list[ChargingRequest], run: InTransaction) -> list[ChargingAnswer]:
         try:
-            return finished(charge(batch, self._store, run, self._order))
+            return finished(charge(batch, self._store, run, self._line))
         except KeyUsedAgain:
             # As group commit does with a batch that fails.
             middle = len(batch) // 2

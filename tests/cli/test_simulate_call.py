@@ -6,11 +6,10 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from twisted.internet.defer import DeferredLock
 
 from aaa_server.charging.ledger import Policy
 from aaa_server.charging.requests import Authorize, Granted, Origin, Reauthorize, Refused, Stop
-from aaa_server.online_charging import charge
+from aaa_server.online_charging import Line, charge
 from aaa_server.radius.dialects.reply import RETURN_CODES, SIP_STATUSES
 from aaa_server.storage.catalogue import CatalogueHolder
 from aaa_server.storage.charging import ChargingStore
@@ -48,7 +47,7 @@ class Server:
         self._connection = connection
         prepare(connection)
         self._in_transaction = in_transaction(connection)
-        self._order = DeferredLock()
+        self._line = Line()
         self._store = ChargingStore(
             catalogue=CatalogueHolder(),
             policy=Policy(),
@@ -56,7 +55,7 @@ class Server:
         )
 
     def decide(self, *batch: ChargingRequest) -> list[ChargingAnswer]:
-        return finished(charge(list(batch), self._store, self._in_transaction, self._order))
+        return finished(charge(list(batch), self._store, self._in_transaction, self._line))
 
     def charges(self, session: str) -> dict[str, tuple[str, int]]:
         """Account and micros by level of the one call of this session."""
