@@ -49,7 +49,6 @@ MODULES = (
     "aaa_server.storage.charging_memory",
     "aaa_server.storage.charging",
     "aaa_server.group_commit",
-    "aaa_server.online_charging",
     "aaa_server.radius.packet",
     "aaa_server.radius.attribute",
     "aaa_server.radius.client",
