@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -22,13 +23,22 @@ if TYPE_CHECKING:
 @click.argument("services", nargs=-1, type=click.Choice(SERVICES))
 @click.option("--processes", type=click.IntRange(1, 256), help="How many share the ports.")
 @click.option("--demo", is_flag=True, help="Load the demo data into a database without accounts.")
+@click.option("--log", "log_format", type=click.Choice(["text", "json"]), help="Of the log lines.")
 @click.option("--sibling", is_flag=True, hidden=True, help="A further process of a server.")
 @pass_session
 def serve(
-    session: Session, services: tuple[str, ...], processes: int | None, demo: bool, sibling: bool
+    session: Session,
+    services: tuple[str, ...],
+    processes: int | None,
+    demo: bool,
+    log_format: str | None,
+    sibling: bool,
 ) -> None:
     """Run the server: RADIUS ports, metrics, and the database when it is the embedded one."""
     session.operator_only("serve")
+    if log_format is not None:
+        # Before the configuration is read, and for further processes too.
+        os.environ["SKY_AAA_LOG_FORMAT"] = log_format
     hot_path = compiled.use()
     from twisted.internet import reactor as started
 
