@@ -111,6 +111,8 @@ def charging_request(
             client.maximum_call_seconds or limits.maximum_call_seconds,
             call.nas_address or None,
             call.sip_call_id,
+            call.mode,
+            call.did,
         )
     if call.service == "reauthorize":
         return Reauthorize(
@@ -136,7 +138,9 @@ def charging_request(
             ended_by="end",
         )
     assert call.service == "authenticate", call.service
-    return Authenticate(at, call.origin, call.credential, call.trusted)
+    return Authenticate(
+        at, call.origin, call.credential, call.trusted, register=call.mode == "register"
+    )
 
 
 def _slice_seconds(client: Client, limits: Limits) -> int:

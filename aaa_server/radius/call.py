@@ -39,6 +39,9 @@ class AccessCall(NamedTuple):
     duration_ms: int | None = None
     route: str = ""
     cause: str = ""
+    # Of a call: "", did or card; of an authenticate: "", query, card or register.
+    mode: str = ""
+    did: str = ""  # the number of ours that is called: of a mode did, or a card's access number
 
 
 class AccountingCall(NamedTuple):

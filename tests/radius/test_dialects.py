@@ -7,7 +7,16 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from aaa_server.charging.requests import Chap, Credential, Digest, Origin, Pap
+from aaa_server.auth import Limits, charging_request
+from aaa_server.charging.requests import (
+    Authenticate,
+    Authorize,
+    Chap,
+    Credential,
+    Digest,
+    Origin,
+    Pap,
+)
 from aaa_server.radius import attribute
 from aaa_server.radius.dialect import DIALECTS
 from aaa_server.radius.dictionary import Names, load
@@ -203,6 +212,62 @@ def test_the_key_of_a_later_call_is_not_numbered_twice() -> None:
 def test_a_phase_that_makes_no_sense_is_refused_by_name(phase: str, problem: str) -> None:
     call = asked("freeswitch", *CALL, f"Cisco-AVPair=h323-ivr-out=PHASE:{phase}")
     assert call.problem == problem
+
+
+# ------------------------------------------------------------------ FreeSWITCH's modes
+
+
+ACCESS_NUMBER = "Cisco-AVPair=sky-did=+1 555 0199"
+
+
+@pytest.mark.parametrize(
+    ("lines", "expected"),
+    [
+        ((*CALL, "Cisco-AVPair=sky-mode=", "Cisco-AVPair=sky-did="), ("call", "4420", "", "")),
+        ((*CALL, "Cisco-AVPair=sky-mode=auth"), ("call", "4420", "", "")),
+        ((*CALL, "Cisco-AVPair=sky-mode=query"), ("authenticate", "4420", "query", "")),
+        (("Cisco-AVPair=sky-mode=query",), ("authenticate", "", "query", "")),
+        ((*CALL, "Cisco-AVPair=sky-mode=register"), ("authenticate", "4420", "register", "")),
+        (("Cisco-AVPair=sky-mode=card", ACCESS_NUMBER), ("authenticate", "", "card", "15550199")),
+        ((*CALL, "Cisco-AVPair=sky-mode=card"), ("call", "4420", "card", "")),
+        (
+            (*CALL, "Cisco-AVPair=sky-mode=card", ACCESS_NUMBER),
+            ("call", "4420", "card", "15550199"),
+        ),
+        ((*CALL, "Cisco-AVPair=sky-mode=did"), ("call", "4420", "did", "4420")),
+        ((*CALL, "Cisco-AVPair=sky-mode=did", ACCESS_NUMBER), ("call", "4420", "did", "15550199")),
+        (("Cisco-AVPair=sky-mode=did", ACCESS_NUMBER), ("call", "15550199", "did", "15550199")),
+        (("Cisco-AVPair=sky-mode=did",), ("call", "", "did", "")),
+    ],
+)
+def test_a_mode_says_what_kind_of_call_or_question_it_is(
+    lines: tuple[str, ...], expected: tuple[str, str, str, str]
+) -> None:
+    call = asked("freeswitch", "User-Name=alice", *lines)
+    assert (call.service, call.called, call.mode, call.did) == expected
+    assert call.problem == ""
+
+
+def test_a_mode_that_nobody_knows_is_refused_by_name() -> None:
+    call = asked("freeswitch", *CALL, "Cisco-AVPair=sky-mode=fax")
+    assert call.problem == "sky-mode=fax is unknown"
+    # The end of a call is the end of a call: it is charged whatever else is said.
+    end = ("h323-ivr-out=PHASE:end:1", "sky-bill-msec=1000", "sky-mode=fax")
+    call = asked("freeswitch", *CALL, *(f"Cisco-AVPair={pair}" for pair in end))
+    assert (call.service, call.problem) == ("end", "")
+
+
+def test_the_mode_and_the_number_of_ours_go_to_the_charging_core() -> None:
+    client = client_of("freeswitch")
+    did = asked("freeswitch", *CALL, "Cisco-AVPair=sky-mode=did", ACCESS_NUMBER)
+    request = charging_request(did, client, NOW, Limits())
+    assert isinstance(request, Authorize)
+    assert (request.mode, request.did, request.called) == ("did", "15550199", "4420")
+    for mode, registers in (("register", True), ("query", False), ("card", False)):
+        call = asked("freeswitch", "User-Name=777", f"Cisco-AVPair=sky-mode={mode}")
+        request = charging_request(call, client, NOW, Limits())
+        assert isinstance(request, Authenticate)
+        assert request.register is registers
 
 
 # ------------------------------------------------------------------ credentials

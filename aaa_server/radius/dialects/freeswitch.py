@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from aaa_server.radius.receive import Fresh
 
 CALL_NUMBER_MAX = 9999  # calls on one channel
+MODES = ("", "auth", "query", "card", "did", "register")
 
 _OUTBOUND = ("outbound", "originate")
 
@@ -63,13 +64,23 @@ class Freeswitch(Rfc):
         phase, _, tail = pairs.get("PHASE", "").partition(":")
         number = digits(tail, most=CALL_NUMBER_MAX)
         step = elapsed = length = None
+        mode, did = pairs.get("sky-mode", ""), pairs.get("sky-did", "")
+        did = number_of(did) if did else ""
+        called = number_of(said) if said else ""
         if tail and number is None:
             problem = problem or f"PHASE:{phase}:{tail[:16]} has no number"
         if phase in ("", "authorize"):
             digest_only = type(credential) is Digest and not (
                 channel or attribute.H323_CONF_ID in values
             )
-            service = "call" if said and not digest_only else "authenticate"
+            if mode not in MODES:
+                problem = problem or f"sky-mode={mode[:16]} is unknown"
+            service = "authenticate"
+            if mode == "did":
+                service, did = "call", did or called
+                called = called or did
+            elif said and not digest_only and mode not in ("query", "register"):
+                service = "call"
             key = key_of_call(key, number)
         elif phase == "reauth":
             service, step = "reauthorize", number
@@ -85,7 +96,7 @@ class Freeswitch(Rfc):
             service,
             key,
             self.origin(values, pairs, fresh),
-            number_of(said) if said else "",
+            called,
             credential,
             True,
             fresh.source[0],
@@ -97,6 +108,8 @@ class Freeswitch(Rfc):
             length,
             route(pairs.get("route")),
             self.cause(values, pairs) if service == "end" else "",
+            "" if mode == "auth" else mode,
+            did,
         )
 
     def account(self, fresh: Fresh, now: datetime) -> AccountingCall:
