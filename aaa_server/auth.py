@@ -111,8 +111,7 @@ def charging_request(
             client.maximum_call_seconds or limits.maximum_call_seconds,
             call.nas_address or None,
             call.sip_call_id,
-            call.mode,
-            call.did,
+            call.did if call.mode == "card" else "",
         )
     if call.service == "reauthorize":
         return Reauthorize(

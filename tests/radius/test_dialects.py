@@ -262,7 +262,12 @@ def test_the_mode_and_the_number_of_ours_go_to_the_charging_core() -> None:
     did = asked("freeswitch", *CALL, "Cisco-AVPair=sky-mode=did", ACCESS_NUMBER)
     request = charging_request(did, client, NOW, Limits())
     assert isinstance(request, Authorize)
-    assert (request.mode, request.did, request.called) == ("did", "15550199", "4420")
+    assert (request.origin.did, request.called) == ("15550199", "4420")
+    assert request.access_number == ""
+    card = asked("freeswitch", *CALL, "Cisco-AVPair=sky-mode=card", ACCESS_NUMBER)
+    request = charging_request(card, client, NOW, Limits())
+    assert isinstance(request, Authorize)
+    assert (request.origin.did, request.access_number) == ("", "15550199")
     for mode, registers in (("register", True), ("query", False), ("card", False)):
         call = asked("freeswitch", "User-Name=777", f"Cisco-AVPair=sky-mode={mode}")
         request = charging_request(call, client, NOW, Limits())

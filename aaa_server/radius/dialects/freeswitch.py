@@ -92,10 +92,11 @@ class Freeswitch(Rfc):
                 problem = problem or "PHASE:end without sky-bill-msec"
         else:
             service, problem = "call", f"PHASE:{phase[:16]} is unknown"
+        origin = self.origin(values, pairs, fresh)
         return AccessCall(
             service,
             key,
-            self.origin(values, pairs, fresh),
+            origin._replace(did=did) if mode == "did" else origin,
             called,
             credential,
             True,
