@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 NUMBER_DIGITS_MAX = 32  # longer is no telephone number; rate.prefix holds as many
+# Country codes have 1 to 3 digits, so three tell how deep a country's prefixes go.
+LEAD_DIGITS = 3
 
 _SCHEMES = ("sip:", "sips:", "tel:")
 # What RFC 3966 §5.1.1 calls visual separators, and what people type besides.
@@ -40,3 +42,49 @@ def number_of(text: str) -> str:
 def dial_number(called: str, *, strip: int, prepend: str) -> str:
     """What is sent to the provider: `strip` characters off the front, then `prepend` before it."""
     return prepend + called[strip:]
+
+
+class Prefixes:
+    """Every prefix that any of several tariffs has, and how often the rows of each changed.
+
+    Numbers that begin with the same longest prefix known here find the same row in each
+    of the tariffs, so what was found out for one of them holds for all. A prefix that is
+    gone stays known: that makes a distinction too many, not a wrong answer.
+    """
+
+    __slots__ = ("_known", "_leads", "_short_changes")
+
+    def __init__(self) -> None:
+        self._known: set[str] = set()
+        # First digits -> the longest prefix's length and the number of changes below them.
+        self._leads: dict[str, tuple[int, int]] = {}
+        self._short_changes = 0
+
+    def change(self, prefix: str) -> None:
+        """The rows of `prefix` in one of the tariffs are not what they were."""
+        self._known.add(prefix)
+        if len(prefix) < LEAD_DIGITS:
+            self._short_changes += 1
+            return
+        lead = prefix[:LEAD_DIGITS]
+        depth, changes = self._leads.get(lead, (0, 0))
+        self._leads[lead] = max(depth, len(prefix)), changes + 1
+
+    def longest(self, called: str) -> tuple[str, int]:
+        """The longest known prefix of `called`, '' if none, and a count of what touches it.
+
+        While the count is the same no row has changed that `called` could find.
+        """
+        length, changes = self._leads.get(called[:LEAD_DIGITS], (LEAD_DIGITS - 1, 0))
+        changes += self._short_changes
+        known = self._known
+        while length > 0:
+            prefix = called[:length]
+            if prefix in known:
+                return prefix, changes
+            length -= 1
+        return "", changes
+
+    def __len__(self) -> int:
+        """How many different prefixes are known."""
+        return len(self._known)

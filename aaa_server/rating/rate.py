@@ -176,7 +176,8 @@ class Rate:
     """One row of a tariff: what a prefix costs in `[effective_from, effective_to)`.
 
     `strip` digits are cut from the number and `prepend` put before it on the way to a
-    provider. Of two routes that are otherwise equal the lower `priority` comes first.
+    provider. Of two routes that are otherwise equal the lower `priority` comes first. Calls
+    that are sold at this row go out over resource group `resource_group_id` alone, unless 0.
     """
 
     rate_id: int
@@ -189,3 +190,4 @@ class Rate:
     strip: int = 0
     prepend: str = ""
     priority: int = 0
+    resource_group_id: int = 0

@@ -9,14 +9,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from aaa_server.rating.prefix import LEAD_DIGITS, Prefixes
 from aaa_server.rating.rate import Rate
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from datetime import datetime
-
-# Country codes have 1 to 3 digits, so three tell how deep a country's prefixes go.
-LEAD_DIGITS = 3
 
 _Rows = dict[str, Rate | tuple[Rate, ...]]
 
@@ -24,13 +22,25 @@ _Rows = dict[str, Rate | tuple[Rate, ...]]
 class Tariff:
     """The rows of one tariff: everybody's (account 0) and single accounts' own ones.
 
-    `revision` is the tariff's revision up to which changes have been applied.
+    `revision` is the tariff's revision up to which changes have been applied. `forced` holds,
+    by row, the one outbound resource group that its calls may use.
     """
 
-    __slots__ = ("_depth", "_group", "_own", "currency", "revision", "tariff_id")
+    __slots__ = (
+        "_depth",
+        "_group",
+        "_own",
+        "_prefixes",
+        "currency",
+        "forced",
+        "revision",
+        "tariff_id",
+    )
 
-    def __init__(self, tariff_id: int, currency: str, revision: int = 0) -> None:
-        """An empty tariff."""
+    def __init__(
+        self, tariff_id: int, currency: str, revision: int = 0, prefixes: Prefixes | None = None
+    ) -> None:
+        """An empty tariff; `prefixes` is told of every row that changes."""
         self.tariff_id = tariff_id
         self.currency = currency
         self.revision = revision
@@ -39,6 +49,9 @@ class Tariff:
         # First digits -> length of the longest prefix that begins with them. It never
         # shrinks: a prefix that is gone costs one more look, not a wrong answer.
         self._depth: dict[str, int] = {}
+        self._prefixes = prefixes
+        # Rows are never changed, so one that is gone does no harm here.
+        self.forced: dict[int, int] = {}
 
     def rate_for(self, called: str, at: datetime, account_id: int = 0) -> Rate | None:
         """The row in force for `called` at `at`, or None.
@@ -66,11 +79,39 @@ class Tariff:
                     return rate
         return None
 
+    def stays(self, called: str, at: datetime) -> tuple[datetime | None, datetime | None]:
+        """The span `[from, until)` around `at` in which everybody's row for `called` is the same.
+
+        None: without end. It may be shorter than it could be, never longer.
+        """
+        begins: datetime | None = None
+        ends: datetime | None = None
+        for length in range(min(len(called), self._depth_of(called)), 0, -1):
+            found = self._group.get(called[:length])
+            if found is None:
+                continue
+            for rate in found if isinstance(found, tuple) else (found,):
+                for edge in (rate.effective_from, rate.effective_to):
+                    if edge is None:
+                        continue
+                    if edge <= at:
+                        begins = edge if begins is None or begins < edge else begins
+                    else:
+                        ends = edge if ends is None or edge < ends else ends
+            if _in_force(found, at) is not None:
+                break  # shorter prefixes do not matter while this row is in force
+        return begins, ends
+
+    def _depth_of(self, called: str) -> int:
+        return self._depth.get(called[:LEAD_DIGITS], LEAD_DIGITS - 1)
+
     def replace(self, account_id: int, prefix: str, rates: Sequence[Rate]) -> None:
         """Make `rates` all the rows that `prefix` has for `account_id` (0: everybody).
 
         None of them may overlap another in time. An empty sequence removes the prefix.
         """
+        if self._prefixes is not None:
+            self._prefixes.change(prefix)
         rows = self._own.setdefault(account_id, {}) if account_id else self._group
         if not rates:
             rows.pop(prefix, None)
@@ -78,6 +119,9 @@ class Tariff:
                 del self._own[account_id]
             return
         rows[prefix] = rates[0] if len(rates) == 1 else tuple(rates)
+        for rate in rates:
+            if rate.resource_group_id:
+                self.forced[rate.rate_id] = rate.resource_group_id
         if len(prefix) >= LEAD_DIGITS:
             lead = prefix[:LEAD_DIGITS]
             if len(prefix) > self._depth.get(lead, 0):
