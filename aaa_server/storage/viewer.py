@@ -27,8 +27,11 @@ class Deed(Enum):
     ADD_BELOW = "add accounts below"
     CHANGE = "change"
     TOP_UP = "top up"
+    SELL_TO = "set what is paid by"
     MAP = "map numbers to"
     SET_PRICES = "set prices of"
+    SELL_AS = "make and sell cards of"
+    READ_PIN = "read the PIN of"
 
 
 class Viewer(NamedTuple):
@@ -64,9 +67,9 @@ def may(viewer: Viewer, deed: Deed, chain: Sequence[int]) -> bool:
             return True
         case Deed.CHANGE:
             return chain[0] != viewer.account_id
-        case Deed.TOP_UP:
+        case Deed.TOP_UP | Deed.SELL_TO | Deed.READ_PIN:
             return len(chain) > 1 and chain[1] == viewer.account_id
-        case Deed.SET_PRICES:
+        case Deed.SET_PRICES | Deed.SELL_AS:
             return chain[0] == viewer.account_id
 
 
@@ -86,7 +89,10 @@ def require(viewer: Viewer, deed: Deed, chain: Sequence[int], code: str) -> None
     reason = {
         Deed.CHANGE: "an account is changed by those above it",
         Deed.TOP_UP: "an account is topped up by its own reseller",
+        Deed.SELL_TO: "an account buys from its own reseller",
         Deed.SET_PRICES: "prices are set by the account that owns the rate group",
+        Deed.SELL_AS: "a batch of cards is its owner's",
+        Deed.READ_PIN: "PINs are for the reseller that sells the card",
     }.get(deed, "it is not below it")
     raise NotAllowed(f"{viewer.code} may not {deed.value} {code}: {reason}")
 
