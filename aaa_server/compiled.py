@@ -32,6 +32,7 @@ LIBRARY = "sky_aaa__mypyc"
 MODULES = (
     "aaa_server.rating.rate",
     "aaa_server.rating.prefix",
+    "aaa_server.rating.band",
     "aaa_server.rating.tariff",
     "aaa_server.rating.lcr",
     "aaa_server.charging.requests",

@@ -22,7 +22,7 @@ from aaa_server.rating.money import (
     parse_nanos,
     parse_percent_ppm,
 )
-from aaa_server.rating.rate import Terms
+from aaa_server.rating.rate import STEPS_MAX, Terms
 
 CASES = json.loads((Path(__file__).parents[1] / "cases" / "rating.json").read_text())["cases"]
 
@@ -30,6 +30,10 @@ CASES = json.loads((Path(__file__).parents[1] / "cases" / "rating.json").read_te
 PRICES = st.integers(0, 10**6) | st.integers(0, 10**12) | st.just(0)
 FEES = st.just(0) | st.integers(0, 100) | st.integers(0, 10**9)
 BLOCKS = st.integers(0, 7) | st.sampled_from([0, 30, 60, 3600])
+# Steps that lie close together, and such as are sold.
+STEPS = st.just(()) | st.dictionaries(
+    st.integers(1, 40) | st.sampled_from([60, 120, 300, 600, 3600]), PRICES, max_size=STEPS_MAX
+).map(lambda steps: tuple(sorted(steps.items())))
 TERMS = st.builds(
     Terms,
     per_minute_nanos=PRICES,
@@ -40,6 +44,7 @@ TERMS = st.builds(
     minimum_charge_micros=FEES,
     markup_ppm=st.sampled_from([0, 100_000, -100_000, -PPM, 123_457]) | st.integers(-PPM, 5 * PPM),
     exchange_e10=st.just(EXCHANGE_SCALE) | st.integers(1, 10**13),
+    steps=STEPS,
 )
 SECONDS = st.integers(0, 400) | st.integers(0, 100_000)
 PACKAGES = st.just(0) | st.integers(0, 500)
@@ -58,10 +63,13 @@ def exact_cost(terms: Terms, seconds: int, package_seconds: int) -> int:
     else:
         beyond = Fraction(max(0, chargeable - terms.initial_seconds), terms.increment_seconds)
         billed = terms.initial_seconds + ceil(beyond) * terms.increment_seconds
-        price = Fraction(terms.per_minute_nanos, NANOS) * (1 + Fraction(terms.markup_ppm, PPM))
-        amount = max(
-            Fraction(terms.minimum_charge_micros, MICROS), fee + price * Fraction(billed, 60)
-        )
+        markup = 1 + Fraction(terms.markup_ppm, PPM)
+        price = Fraction(0)
+        stretches = ((0, terms.per_minute_nanos), *terms.steps)
+        for place, (begins, nanos) in enumerate(stretches):
+            ends = min(billed, stretches[place + 1][0]) if place < len(terms.steps) else billed
+            price += Fraction(nanos, NANOS) * markup * Fraction(max(0, ends - begins), 60)
+        amount = max(Fraction(terms.minimum_charge_micros, MICROS), fee + price)
     converted = amount * Fraction(terms.exchange_e10, EXCHANGE_SCALE)
     return floor(converted * MICROS + Fraction(1, 2))
 
@@ -159,7 +167,7 @@ def test_worked_prices(case: dict[str, Any]) -> None:
     assert terms.billed_seconds(seconds) == case["expect"]["billed_seconds"]
 
 
-def per_minute(price: str, initial: int, increment: int, **more: int) -> Terms:
+def per_minute(price: str, initial: int, increment: int, **more: Any) -> Terms:
     return Terms(parse_nanos(price), initial_seconds=initial, increment_seconds=increment, **more)
 
 
@@ -229,6 +237,66 @@ def test_the_minimum_charge_does_not_touch_free_seconds() -> None:
     assert terms.cost_micros(30) == 0
     assert terms.cost_micros(31) == 200_000
     assert terms.affordable_seconds(199_999, 7200) == 30
+
+
+def test_the_price_changes_after_so_many_billed_seconds() -> None:
+    terms = Terms(100_000_000, steps=((300, 50_000_000), (600, 0)))
+    assert terms.cost_micros(299) == terms.cost_micros(300) == 500_000
+    assert terms.cost_micros(301) == 550_000
+    assert terms.cost_micros(600) == terms.cost_micros(7200) == 750_000
+    assert terms.billed_seconds(301) == 360
+    assert terms.affordable_seconds(499_999, 7200) == 240
+    assert terms.affordable_seconds(549_999, 7200) == 300
+    assert terms.affordable_seconds(749_999, 7200) == 540
+    assert terms.affordable_seconds(750_000, 7200) == 7200
+
+
+def test_a_block_across_a_step_is_split_there() -> None:
+    terms = Terms(60_000_000, steps=((90, 30_000_000),))
+    assert terms.cost_micros(61) == 105_000
+    assert terms.affordable_seconds(104_999, 7200) == 60
+    assert terms.affordable_seconds(105_000, 7200) == 120
+
+
+def test_free_seconds_bring_no_step_nearer() -> None:
+    terms = Terms(
+        60_000_000,
+        included_seconds=60,
+        initial_seconds=1,
+        increment_seconds=1,
+        steps=((60, 120_000_000),),
+    )
+    assert terms.cost_micros(120) == 60_000
+    assert terms.cost_micros(121) == 62_000
+    assert terms.cost_micros(180, package_seconds=60) == 60_000
+
+
+def test_markup_and_exchange_work_on_every_step_and_not_on_the_fee() -> None:
+    terms = Terms(100_000_000, connect_fee_micros=50_000, steps=((60, 40_000_000),))
+    assert terms.with_markup(100_000).cost_micros(120) == 50_000 + 110_000 + 44_000
+    assert terms.with_exchange(2 * EXCHANGE_SCALE).cost_micros(120) == 2 * 190_000
+
+
+def test_terms_that_differ_in_a_step_are_different_terms() -> None:
+    terms = Terms(1, steps=((60, 2),))
+    assert terms != Terms(1)
+    assert terms.with_markup(7) != Terms(1).with_markup(7)
+    assert terms.with_markup(7).steps == terms.steps
+
+
+@pytest.mark.parametrize(
+    "steps",
+    [
+        ((0, 1),),
+        ((60, 1), (60, 2)),
+        ((60, 1), (30, 2)),
+        ((60, -1),),
+        tuple((second, 1) for second in range(1, STEPS_MAX + 2)),
+    ],
+)
+def test_impossible_steps_are_refused(steps: tuple[tuple[int, int], ...]) -> None:
+    with pytest.raises(AssertionError):
+        Terms(1, steps=steps)
 
 
 def test_impossible_terms_are_refused() -> None:

@@ -8,6 +8,8 @@ from typing import NamedTuple
 from hypothesis import given
 from hypothesis import strategies as st
 
+from aaa_server.rating.band import DAY_MINUTES, Bands, Window
+from aaa_server.rating.prefix import Prefixes
 from aaa_server.rating.rate import Rate, Terms
 from aaa_server.rating.tariff import Tariff
 
@@ -29,19 +31,22 @@ class Owned(NamedTuple):
     rate: Rate
 
 
-def slow_rate_for(rows: list[Owned], called: str, at: datetime, account_id: int) -> Rate | None:
+def slow_rate_for(
+    rows: list[Owned], called: str, at: datetime, account_id: int, band: str = ""
+) -> Rate | None:
     """What the rule says, read off all rows."""
     candidates = [
         owned
         for owned in rows
         if owned.account_id in (0, account_id)
         and called.startswith(owned.rate.prefix)
+        and owned.rate.band in ("", band)
         and owned.rate.effective_from <= at
         and (owned.rate.effective_to is None or at < owned.rate.effective_to)
     ]
     best = max(
         candidates,
-        key=lambda owned: (len(owned.rate.prefix), owned.account_id != 0),
+        key=lambda owned: (len(owned.rate.prefix), owned.account_id != 0, owned.rate.band != ""),
         default=None,
     )
     return best.rate if best else None
@@ -51,13 +56,22 @@ def slow_rate_for(rows: list[Owned], called: str, at: datetime, account_id: int)
 PREFIXES = st.text("12*", min_size=1, max_size=6)
 NUMBERS = st.text("12*", max_size=9)
 ACCOUNTS = st.sampled_from([0, 0, 7, 8])
+BANDS = st.sampled_from(["", "even", "odd"])
+# Everybody's clock shows midnight at the instants that are asked for, and not in between.
+EVEN_AND_ODD = Bands(
+    UTC, (Window("odd", 0b1010101, 0, DAY_MINUTES), Window("even", 0b0101010, 0, DAY_MINUTES))
+)
 
 
 @st.composite
 def keys_with_rows(draw: st.DrawFn) -> dict[tuple[int, str], list[Rate]]:
     keys = draw(st.lists(st.tuples(ACCOUNTS, PREFIXES), unique=True, max_size=12))
     table: dict[tuple[int, str], list[Rate]] = {}
-    for number, (account_id, prefix) in enumerate(keys):
+    for number, (account_id, prefix, band) in enumerate(
+        (*key, band)
+        for key in keys
+        for band in draw(st.just([""]) | st.lists(BANDS, unique=True, min_size=1))
+    ):
         edges = sorted(draw(st.sets(st.integers(0, 9), min_size=1, max_size=4)))
         rates = []
         for place, start in enumerate(edges):
@@ -71,23 +85,33 @@ def keys_with_rows(draw: st.DrawFn) -> dict[tuple[int, str], list[Rate]]:
                     effective_from=day(start),
                     effective_to=None if end is None else day(end),
                     blocked=draw(st.booleans()),
+                    band=band,
                 )
             )
-        table[account_id, prefix] = rates
+        table.setdefault((account_id, prefix), []).extend(rates)
     return table
 
 
-@given(keys_with_rows(), st.lists(st.tuples(NUMBERS, st.integers(-1, 10), ACCOUNTS), max_size=20))
+@given(
+    keys_with_rows(),
+    st.sampled_from([EVEN_AND_ODD, None]),
+    st.lists(st.tuples(NUMBERS, st.integers(-1, 10), ACCOUNTS), max_size=20),
+)
 def test_the_tariff_finds_what_a_search_through_all_rows_finds(
-    table: dict[tuple[int, str], list[Rate]], questions: list[tuple[str, int, int]]
+    table: dict[tuple[int, str], list[Rate]],
+    bands: Bands | None,
+    questions: list[tuple[str, int, int]],
 ) -> None:
     tariff = Tariff(1, "USD")
+    tariff.use_bands(bands)
     for (account_id, prefix), rates in table.items():
         tariff.replace(account_id, prefix, rates)
     rows = [Owned(key[0], rate) for key, rates in table.items() for rate in rates]
     for called, at, account_id in questions:
+        band = bands.span(day(at)).band if bands else ""
+        assert tariff.band_at(day(at)) == band
         assert tariff.rate_for(called, day(at), account_id) == slow_rate_for(
-            rows, called, day(at), account_id
+            rows, called, day(at), account_id, band
         )
 
 
@@ -187,3 +211,80 @@ def test_an_empty_tariff_and_an_empty_number_find_nothing() -> None:
     assert tariff.rate_for("", DAWN) is None
     assert tariff.rate_for("4", DAWN) is None
     assert (tariff.tariff_id, tariff.currency, tariff.revision) == (1, "USD", 3)
+
+
+# ------------------------------------------------------------------ bands
+
+
+def banded_row(prefix: str, band: str, *, start: int = 0) -> Rate:
+    return Rate(1, prefix, TERMS, day(start), None, band=band)
+
+
+def test_the_row_of_the_band_in_force_goes_before_the_one_for_all_times() -> None:
+    tariff = Tariff(1, "USD")
+    tariff.use_bands(EVEN_AND_ODD)
+    plain, odd = banded_row("44", ""), banded_row("44", "odd")
+    tariff.replace(0, "44", [plain, odd])
+    # 2026-01-01 is a Thursday: the fourth day of the week is an even one.
+    assert tariff.rate_for("4420", day(0)) is plain
+    assert tariff.rate_for("4420", day(1)) is odd
+    assert tariff.rate_for("4420", day(1) - timedelta(microseconds=1)) is plain
+
+
+def test_an_account_s_own_row_for_all_times_goes_before_everybody_s_of_the_band() -> None:
+    tariff = Tariff(1, "USD")
+    tariff.use_bands(EVEN_AND_ODD)
+    own, own_even = banded_row("44", ""), banded_row("44", "even")
+    tariff.replace(0, "44", [banded_row("44", "odd")])
+    tariff.replace(7, "44", [own, own_even])
+    assert tariff.rate_for("4420", day(1), 7) is own
+    assert tariff.rate_for("4420", day(0), 7) is own_even
+
+
+def test_at_other_times_a_prefix_with_rows_of_bands_alone_is_as_good_as_absent() -> None:
+    tariff = Tariff(1, "USD")
+    tariff.use_bands(EVEN_AND_ODD)
+    shorter = row("4")
+    tariff.replace(0, "4", [shorter])
+    tariff.replace(0, "44", [banded_row("44", "odd")])
+    assert tariff.rate_for("4420", day(0)) is shorter
+    assert list(tariff.rates()) == [shorter, banded_row("44", "odd")]
+
+
+def test_rows_of_bands_that_nobody_defines_never_apply() -> None:
+    tariff = Tariff(1, "USD")
+    plain = banded_row("44", "")
+    tariff.replace(0, "44", [plain, banded_row("44", "odd")])
+    assert {tariff.rate_for("4420", day(number)) for number in range(7)} == {plain}
+    tariff.use_bands(EVEN_AND_ODD)
+    assert tariff.rate_for("4420", day(1)) != plain
+    tariff.use_bands(None)
+    assert tariff.rate_for("4420", day(1)) is plain
+
+
+@given(keys_with_rows(), NUMBERS, st.integers(-1, 10), st.integers(-40, 40))
+def test_while_it_stays_the_row_is_the_same(
+    table: dict[tuple[int, str], list[Rate]], called: str, at: int, hours: int
+) -> None:
+    tariff = Tariff(1, "USD")
+    tariff.use_bands(EVEN_AND_ODD)
+    for (account_id, prefix), rates in table.items():
+        tariff.replace(account_id, prefix, rates)
+    begins, ends = tariff.stays(called, day(at))
+    other = day(at) + timedelta(hours=hours)
+    if (begins is None or begins <= other) and (ends is None or other < ends):
+        assert tariff.rate_for(called, other) is tariff.rate_for(called, day(at))
+
+
+def test_new_bands_are_told_to_whoever_remembers_rows() -> None:
+    prefixes = Prefixes()
+    tariff = Tariff(1, "USD", prefixes=prefixes)
+    tariff.replace(0, "442", [banded_row("442", "odd")])
+    tariff.replace(0, "331", [row("331")])
+    before = prefixes.longest("4420"), prefixes.longest("3310")
+    tariff.use_bands(EVEN_AND_ODD)
+    assert prefixes.longest("4420") != before[0]
+    assert prefixes.longest("3310") == before[1]
+    changed = prefixes.longest("4420")
+    tariff.use_bands(Bands(UTC, EVEN_AND_ODD.windows))
+    assert prefixes.longest("4420") == changed
