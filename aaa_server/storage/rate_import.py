@@ -31,7 +31,8 @@ class RateRow(NamedTuple):
     """One row to be written. `effective_from` None: the import's own instant.
 
     `effective_to` None: until the prefix's next row begins, be it in the same import or
-    planned already. `line` is where it stands in its file.
+    planned already. `line` is where it stands in its file. `resource_group_id`: the one way
+    out of calls that are sold at this row; 0: any.
     """
 
     prefix: str
@@ -49,6 +50,7 @@ class RateRow(NamedTuple):
     effective_from: datetime | None = None
     effective_to: datetime | None = None
     line: int = 0
+    resource_group_id: int = 0
 
 
 class Imported(NamedTuple):
@@ -245,7 +247,8 @@ def _copy_lines(rows: Iterable[RateRow], effective: str) -> Iterator[str]:
             f"{number}\t{row.line}\t{row.prefix}\t{row.per_minute_nanos}\t{row.initial_seconds}\t"
             f"{row.increment_seconds}\t{row.connect_fee_micros}\t{row.included_seconds}\t"
             f"{row.minimum_charge_micros}\t{row.blocked}\t{_escape(row.destination)}\t{row.strip}\t"
-            f"{row.prepend}\t{row.priority}\t{begins_text}\t{ends_text}\n"
+            f"{row.prepend}\t{row.priority}\t{row.resource_group_id}\t"
+            f"{begins_text}\t{ends_text}\n"
         )
 
 
@@ -294,6 +297,7 @@ CREATE TEMPORARY TABLE incoming (
     strip integer NOT NULL,
     prepend text NOT NULL,
     priority integer NOT NULL,
+    resource_group_id bigint NOT NULL,
     effective_from timestamptz NOT NULL,
     effective_to timestamptz
 ) ON COMMIT DROP"""
@@ -314,6 +318,7 @@ SELECT rate_id,
        strip,
        prepend,
        priority,
+       coalesce(resource_group_id, 0) AS resource_group_id,
        effective_from,
        effective_to
   FROM rate
@@ -373,9 +378,9 @@ WITH following AS (
               covering.minimum_charge_micros, covering.initial_seconds,
               covering.increment_seconds, covering.included_seconds) AS same_price,
            (incoming.blocked, incoming.destination, incoming.strip, incoming.prepend,
-            incoming.priority)
+            incoming.priority, incoming.resource_group_id)
            = (covering.blocked, covering.destination, covering.strip, covering.prepend,
-              covering.priority) AS same_rest
+              covering.priority, covering.resource_group_id) AS same_rest
       FROM incoming
       JOIN spaced USING (number)
       LEFT JOIN following USING (number)
@@ -409,6 +414,7 @@ SELECT number,
        strip,
        prepend,
        priority,
+       resource_group_id,
        effective_from,
        effective_to,
        natural_end,
@@ -484,7 +490,8 @@ _INSERT = """
 INSERT INTO rate (
            tariff_id, account_id, prefix, destination, per_minute_nanos, connect_fee_micros,
            included_seconds, initial_seconds, increment_seconds, minimum_charge_micros,
-           blocked, strip, prepend, priority, effective_from, effective_to, revision)
+           blocked, strip, prepend, priority, resource_group_id, effective_from, effective_to,
+           revision)
 SELECT %(tariff_id)s,
        %(account_id)s,
        prefix,
@@ -499,6 +506,7 @@ SELECT %(tariff_id)s,
        strip,
        prepend,
        priority,
+       nullif(resource_group_id, 0),
        effective_from,
        ends_at,
        %(revision)s

@@ -73,7 +73,8 @@ _COLUMNS = """
        rate.prepend,
        rate.priority,
        rate.effective_from,
-       rate.effective_to"""
+       rate.effective_to,
+       coalesce(rate.resource_group_id, 0)"""
 
 
 class Key(NamedTuple):
@@ -133,7 +134,8 @@ def apply_rows(tariff: Tariff, rows: Iterable[Sequence[Any]]) -> Key | None:
         if row[1] != prefix or row[2] != account_id or row[0] != revision:
             if prefix:
                 tariff.replace(account_id, prefix, rates)
-            revision, prefix, account_id = row[0], row[1], row[2]
+            # One string for all price lists: many providers have the same prefixes.
+            revision, prefix, account_id = row[0], intern(row[1]), row[2]
             rates = []
         if row[3] is not None:
             rates.append(_rate(prefix, *row[3:]))
@@ -175,6 +177,7 @@ def _rate(
     priority: int,
     effective_from: datetime,
     effective_to: datetime | None,
+    resource_group_id: int,
 ) -> Rate:
     terms = _terms(
         per_minute_nanos,
@@ -195,6 +198,7 @@ def _rate(
         strip,
         intern(prepend),
         priority,
+        resource_group_id,
     )
 
 
@@ -223,12 +227,13 @@ def add_rate(cursor: Cursor, tariff_id: int, row: RateRow, *, account_id: int = 
                        tariff_id, account_id, prefix, destination, per_minute_nanos,
                        connect_fee_micros, included_seconds, initial_seconds, increment_seconds,
                        minimum_charge_micros, blocked, strip, prepend, priority,
-                       effective_from, effective_to, revision)
+                       resource_group_id, effective_from, effective_to, revision)
             VALUES (%(tariff_id)s, %(account_id)s, %(prefix)s, %(destination)s,
                     %(per_minute_nanos)s, %(connect_fee_micros)s, %(included_seconds)s,
                     %(initial_seconds)s, %(increment_seconds)s, %(minimum_charge_micros)s,
-                    %(blocked)s, %(strip)s, %(prepend)s, %(priority)s, %(effective_from)s,
-                    %(effective_to)s, %(revision)s)
+                    %(blocked)s, %(strip)s, %(prepend)s, %(priority)s,
+                    nullif(%(resource_group_id)s, 0), %(effective_from)s, %(effective_to)s,
+                    %(revision)s)
          RETURNING rate_id
             """,
             {
@@ -278,6 +283,7 @@ def set_rate(
         strip=rate.strip,
         prepend=rate.prepend,
         priority=rate.priority,
+        resource_group_id=rate.resource_group_id,
         effective_from=at,
         effective_to=rate.effective_to,
     )
@@ -533,7 +539,8 @@ SELECT changed.revision,
        rate.prepend,
        rate.priority,
        rate.effective_from,
-       rate.effective_to
+       rate.effective_to,
+       coalesce(rate.resource_group_id, 0)
   FROM distinct_changed AS changed
   LEFT JOIN rate ON rate.tariff_id = %(tariff_id)s
                 AND rate.prefix = changed.prefix
