@@ -416,9 +416,10 @@ class Scenario:
 
     def do_charges(self, arguments: list[str], _options: dict[str, str]) -> str:
         rows = self.query(
-            "SELECT account.code, charge.amount_micros FROM charge"
+            "SELECT account.code, sum(charge.amount_micros)::bigint FROM charge"
             " JOIN account USING (account_id) JOIN cdr USING (call_id)"
-            " WHERE session_key = %s ORDER BY (level + 11) %% 11",
+            " WHERE session_key = %s GROUP BY account.code, level"
+            " HAVING count(*) = 1 OR sum(charge.amount_micros) <> 0 ORDER BY (level + 11) %% 11",
             arguments[0],
         )
         return " ".join(f"{code} {format_micros(amount)}" for code, amount in rows)

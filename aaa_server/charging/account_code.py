@@ -1,5 +1,7 @@
 """Whose call is it? Four rules, tried in order; the first that applies decides.
 
+A call from outside to a number of ours (a DID) is its owner's, whatever else is said. Else:
+
 1. the account code that the script or NAS gave (unknown: refused, no falling through),
 2. the extension, 3. the caller's number (ANI), 4. the inbound resource group, by its
 name or by where the call comes from.
@@ -13,12 +15,13 @@ from aaa_server.charging.requests import Origin, Refusal, Refused
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from datetime import datetime
 
     from aaa_server.charging.ledger import Ledger
 
 
 class Found(NamedTuple):
-    """The account and the rule that found it (argument, extension, ani, resource-group)."""
+    """The account and the rule that found it (did, argument, extension, ani, resource-group)."""
 
     account_id: int
     found_by: str
@@ -68,8 +71,13 @@ RESOLVERS: tuple[Callable[[Origin, str, Ledger], Found | Refused | None], ...] =
 )
 
 
-def whose(origin: Origin, called: str, ledger: Ledger) -> Found | Refused:
-    """The account that `origin` names, or why there is none."""
+def whose(origin: Origin, called: str, ledger: Ledger, at: datetime) -> Found | Refused:
+    """The account that `origin` names, or why there is none.
+
+    `at` decides whose a DID is; nothing else changes with time.
+    """
+    if origin.did:
+        return _owner(origin.did, ledger, at)
     for resolve in RESOLVERS:
         found = resolve(origin, called, ledger)
         if found is not None:
@@ -78,3 +86,13 @@ def whose(origin: Origin, called: str, ledger: Ledger) -> Found | Refused:
         Refusal.INVALID_ACCOUNT,
         "no account: no code was given, and no extension, caller or resource group matches",
     )
+
+
+def _owner(number: str, ledger: Ledger, at: datetime) -> Found | Refused:
+    did = ledger.catalogue.dids.get(number)
+    if did is None:
+        return Refused(Refusal.NO_ROUTE, "the number called is none of ours")
+    assignment = did.assigned(at)
+    if assignment is None:
+        return Refused(Refusal.NO_ROUTE, "the number called is nobody's at present")
+    return Found(assignment.account_id, "did")

@@ -5,14 +5,23 @@ Plan first (nothing changes), then reserve at every level: all or nothing.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, NamedTuple
 
 from aaa_server.charging.account_code import whose
 from aaa_server.charging.call import Call, Level, Offer, apply_rate
+from aaa_server.charging.card import check_credential, first_use, register
 from aaa_server.charging.catalogue import Inbound
-from aaa_server.charging.credential import check
+from aaa_server.charging.inbound_call import (
+    did_levels,
+    did_offer,
+    emergency_offers,
+    on_net_offer,
+)
 from aaa_server.charging.ledger import Account
+from aaa_server.charging.metering import Metered, hold_shares, payable_seconds, reached_limit
+from aaa_server.charging.numbers import Blocked, translate_called, translate_caller
 from aaa_server.charging.requests import (
     Authenticate,
     Authorize,
@@ -22,10 +31,18 @@ from aaa_server.charging.requests import (
     Refusal,
     Refused,
 )
-from aaa_server.charging.routing import Wish, busy, offers_for, unix_second
+from aaa_server.charging.routing import (
+    Sale,
+    Wish,
+    busy,
+    no_route_text,
+    offers_for,
+    unix_second,
+)
 
 if TYPE_CHECKING:
     from aaa_server.charging.ledger import GroupUse, Ledger, Profile
+    from aaa_server.charging.requests import Start, Stop, Update
 
 # The caller is told the same whoever of the chain lacks the money.
 _NO_CREDIT_TEXT = "not enough credit for this call"
@@ -43,6 +60,7 @@ class Plan(NamedTuple):
     inbound: Inbound | None
     levels: tuple[Level, ...]
     offers: tuple[Offer, ...]
+    metered: Metered
     affordable_seconds: int
 
 
@@ -57,6 +75,8 @@ def authorize(request: Authorize, ledger: Ledger) -> Granted | Refused:
             return _granted_before(call, ledger)
         if call.ended and call.refusal is None:
             return Refused(Refusal.INVALID_ARGUMENT, "this call has ended already")
+    if request.called in ledger.catalogue.emergency:
+        return _let_pass(request, call, ledger)
     plan = plan_call(request, ledger)
     if call is None:
         call = ledger.open(request.client_id, request.session_key, request.at)
@@ -69,36 +89,93 @@ def authorize(request: Authorize, ledger: Ledger) -> Granted | Refused:
 
 def plan_call(request: Authorize, ledger: Ledger) -> Plan | Refused:
     """Find the payers, their prices, the routes and the time that the money lasts."""
-    if not request.called:
+    if not request.called and not request.origin.did:
         return Refused(Refusal.INVALID_ARGUMENT, "the called number is missing or is no number")
-    found = whose(request.origin, request.called, ledger)
+    found = whose(request.origin, request.called, ledger, request.at)
     if isinstance(found, Refused):
         return found
     chain = ledger.chain_of(found.account_id)
     refused = standing(chain, request.at)
     if refused is not None:
         return refused
-    caller = chain[0].profile
-    refused = check(request.credential, caller, trusted=request.trusted)
+    refused = check_credential(request, chain[0], ledger)
     if refused is not None:
         return refused
-    called = request.called
-    inbound = ledger.catalogue.inbound(request.origin, called)
-    if inbound is not None:
-        called = inbound.without_prefix(called)
+    inbound = ledger.catalogue.inbound(request.origin, request.called)
+    called = called_number(request, inbound, found.account_id, ledger)
+    if isinstance(called, Refused):
+        return called
     refused = limits(chain, inbound, request.at, ledger)
     if refused is not None:
         return refused
-    levels = price_levels(chain, called, request.at, ledger)
-    if isinstance(levels, Refused):
-        return levels
-    offers = _offers(chain, called, request, ledger)
-    if isinstance(offers, Refused):
-        return offers
-    seconds = affordable(chain, levels, longest_call(request, caller))
+    priced = _price(request, chain, called, ledger)
+    if isinstance(priced, Refused):
+        return priced
+    levels, offers = priced
+    metered = Metered(called, request.at, not request.origin.did)
+    longest = longest_call(request, chain[0].profile)
+    seconds = affordable(chain, levels, longest, metered, ledger)
     if isinstance(seconds, Refused):
         return seconds
-    return Plan(found.found_by, chain, called, inbound, levels, offers, seconds)
+    return Plan(found.found_by, chain, called, inbound, levels, offers, metered, seconds)
+
+
+def called_number(
+    request: Authorize | Start | Stop | Update,
+    inbound: Inbound | None,
+    account_id: int,
+    ledger: Ledger,
+) -> str | Refused:
+    """The number that is meant: without tech prefix, as the rules of all concerned make it."""
+    callers = ledger.catalogue.number_rules.caller
+    if callers and isinstance(
+        translate_caller(callers, request.client_id, request.origin.ani), Blocked
+    ):
+        return Refused(Refusal.BLOCKED, "calls from this number are blocked")
+    if request.origin.did:
+        return request.origin.did
+    called = request.called
+    if inbound is not None:
+        called = inbound.without_prefix(called)
+    rules = ledger.catalogue.number_rules.called
+    if not rules:
+        return called
+    group_id = 0 if inbound is None else inbound.group.resource_group_id
+    translated = translate_called(rules, request.client_id, group_id, account_id, called)
+    if isinstance(translated, Blocked):
+        return Refused(Refusal.BLOCKED, "this number is blocked")
+    return translated
+
+
+def _price(
+    request: Authorize, chain: list[Account], called: str, ledger: Ledger
+) -> tuple[tuple[Level, ...], tuple[Offer, ...]] | Refused:
+    """What each payer pays and the ways to the number called: in, within, or out."""
+    if request.origin.did:
+        return did_levels(chain, called, ledger), (did_offer(called, request.at, ledger),)
+    within = on_net_offer(chain, called, request.at, ledger)
+    levels = price_levels(chain, called, request.at, ledger, on_net=within is not None)
+    if isinstance(levels, Refused):
+        return levels
+    if request.access_number:
+        levels = _with_surcharge(levels, chain[0].profile, request.access_number, ledger)
+    if within is not None:
+        return levels, (within,)
+    offers = _offers(chain, levels, called, request, ledger)
+    return offers if isinstance(offers, Refused) else (levels, offers)
+
+
+def _with_surcharge(
+    levels: tuple[Level, ...], caller: Profile, access_number: str, ledger: Ledger
+) -> tuple[Level, ...]:
+    """The card's surcharge on top of its connect fee, when it is used over an access number."""
+    did = ledger.catalogue.dids.get(access_number)
+    if not caller.surcharge_micros or did is None or not did.access:
+        return levels
+    price = levels[0].price
+    fee = price.terms.connect_fee_micros + caller.surcharge_micros
+    terms = replace(price.terms, connect_fee_micros=fee)
+    return (levels[0]._replace(price=price._replace(terms=terms)), *levels[1:])
 
 
 def standing(chain: list[Account], at: datetime) -> Refused | None:
@@ -136,9 +213,12 @@ def limits(
 
 
 def price_levels(
-    chain: list[Account], called: str, at: datetime, ledger: Ledger
+    chain: list[Account], called: str, at: datetime, ledger: Ledger, *, on_net: bool = False
 ) -> tuple[Level, ...] | Refused:
-    """What each payer pays for `called` when it is authorised at `at`."""
+    """What each payer pays for `called` when it is authorised at `at`.
+
+    `on_net`: the number is our own, which price lists may have another price for.
+    """
     catalogue = ledger.catalogue
     levels = []
     for account in chain:
@@ -151,6 +231,8 @@ def price_levels(
             return Refused(Refusal.NO_RATE, "no rate for this number")
         if rate.blocked:
             return Refused(Refusal.BLOCKED, "this number is blocked")
+        if on_net and group.on_net is not None:
+            rate = replace(rate, terms=group.on_net)
         currency = group.tariff.currency
         exchange_e10 = catalogue.exchange_e10(currency, profile.currency, at)
         if exchange_e10 is None:
@@ -163,16 +245,21 @@ def price_levels(
 
 
 def _offers(
-    chain: list[Account], called: str, request: Authorize, ledger: Ledger
+    chain: list[Account],
+    levels: tuple[Level, ...],
+    called: str,
+    request: Authorize,
+    ledger: Ledger,
 ) -> tuple[Offer, ...] | Refused:
     """The routes; none at all is right where the switch routes by itself: nothing attached."""
     group = ledger.catalogue.rate_groups[chain[-1].profile.rate_group_id or 0]
     if not group.routes:
         return ()
-    wish = Wish(called, request.at, request.session_key, request.wanted_route)
+    sale = Sale(levels[-1].price, chain[-1].profile.currency)
+    wish = Wish(called, request.at, request.session_key, request.wanted_route, sale)
     offers = offers_for(group, wish, ledger)
     if not offers:
-        return Refused(Refusal.NO_ROUTE, "no route to this number")
+        return Refused(Refusal.NO_ROUTE, no_route_text(group, wish, ledger))
     return offers
 
 
@@ -184,13 +271,22 @@ def longest_call(request: Authorize | Reauthorize, caller: Profile) -> int:
 
 
 def affordable(
-    chain: list[Account], levels: tuple[Level, ...], longest_seconds: int
+    chain: list[Account],
+    levels: tuple[Level, ...],
+    longest_seconds: int,
+    metered: Metered,
+    ledger: Ledger,
 ) -> int | Refused:
     """The seconds, up to `longest_seconds`, that every level can pay; at least 1."""
     seconds = longest_seconds
     for account, level in zip(chain, levels, strict=True):
-        available = account.available_micros
-        seconds = level.price.terms.affordable_seconds(available, seconds)
+        if account.profile.metered:
+            if reached_limit(account, level, metered, ledger) is not None:
+                return Refused(Refusal.VELOCITY, "a limit for calls of this kind is reached")
+            seconds = payable_seconds(account, level, seconds, 0, metered, ledger)
+        else:
+            available = account.available_micros
+            seconds = level.price.terms.affordable_seconds(available, seconds)
         if seconds < 1:
             return Refused(_lack_of(account), _NO_CREDIT_TEXT)
     return seconds
@@ -216,7 +312,7 @@ def _describe(call: Call, request: Authorize) -> None:
 
 def _refuse(call: Call, refused: Refused, request: Authorize, ledger: Ledger) -> None:
     """Keep the refusal until the switch's Stop, which then costs nothing."""
-    found = whose(request.origin, request.called, ledger)
+    found = whose(request.origin, request.called, ledger, request.at)
     if not isinstance(found, Refused):
         call.account_id, call.found_by = found.account_id, found.found_by
         # The operator's own chain is empty.
@@ -237,13 +333,16 @@ def _reserve(call: Call, plan: Plan, request: Authorize, ledger: Ledger) -> Gran
     call.account_id = plan.chain[0].profile.account_id
     call.found_by = plan.found_by
     call.called = plan.called
-    call.levels, call.offers = plan.levels, plan.offers
-    providers = {offer.provider_id for offer in plan.offers}  # one may have several routes
+    call.levels = hold_shares(plan.levels, seconds, plan.metered, ledger)
+    call.offers = plan.offers
+    # One may have several routes; a number of our own has no provider to pay.
+    providers = {offer.provider_id for offer in plan.offers if offer.provider_id}
     call.party = (*plan.chain[0].profile.chain, *sorted(providers))
     call.granted_seconds = seconds
     call.authorized_at = request.at
     call.expires_at = request.at + timedelta(seconds=seconds + ledger.policy.grace_seconds)
-    ledger.hold(call, tuple([level.price.terms.cost_micros(seconds) for level in plan.levels]))
+    ledger.hold(call, tuple([level.cost_micros(seconds) for level in call.levels]))
+    first_use(plan.chain[0], request.at, ledger)
     _occupy(call, plan, request.at, ledger)
     ledger.write(call)
     return _granted(call, seconds, plan.affordable_seconds, ledger)
@@ -261,7 +360,7 @@ def _occupy(call: Call, plan: Plan, at: datetime, ledger: Ledger) -> None:
     if plan.inbound is not None:
         call.resource_group_in_id = plan.inbound.group.resource_group_id
         groups.append(plan.inbound.group)
-    if plan.offers:
+    if plan.offers and plan.offers[0].resource_group_id:
         call.resource_group_out_id = plan.offers[0].resource_group_id
         groups.append(ledger.catalogue.resource_groups[call.resource_group_out_id])
     for group in groups:
@@ -279,15 +378,56 @@ def _count(use: Account | GroupUse, at: datetime) -> None:
     use.second_calls += 1
 
 
+def _let_pass(request: Authorize, call: Call | None, ledger: Ledger) -> Granted:
+    """An emergency call: whoever it is, at price 0, past every limit, and on record."""
+    if call is None:
+        call = ledger.open(request.client_id, request.session_key, request.at)
+    _describe(call, request)
+    found = whose(request.origin, request.called, ledger, request.at)
+    call.account_id = call.found_by = None
+    call.party = ()
+    if not isinstance(found, Refused):
+        call.account_id, call.found_by = found
+        call.party = ledger.accounts[found.account_id].profile.chain or (found.account_id,)
+    call.status = "authorized"
+    call.refusal = None
+    call.levels, call.reserved = (), ()
+    call.offers = emergency_offers(request.called, ledger)
+    call.resource_group_in_id = call.resource_group_out_id = None
+    call.granted_seconds = request.maximum_seconds
+    call.authorized_at = request.at
+    silence = request.maximum_seconds + ledger.policy.grace_seconds
+    call.expires_at = request.at + timedelta(seconds=silence)
+    ledger.write(call)
+    return _granted(call, call.granted_seconds, call.granted_seconds, ledger)
+
+
+def _let_go_on(call: Call, request: Reauthorize, elapsed: int, ledger: Ledger) -> Granted:
+    call.granted_seconds = max(call.granted_seconds, elapsed + request.maximum_seconds)
+    call.step, call.step_seconds = request.step, elapsed
+    call.last_seconds = max(call.last_seconds or 0, elapsed)
+    silence = call.granted_seconds - elapsed + ledger.policy.grace_seconds
+    call.expires_at = request.at + timedelta(seconds=silence)
+    ledger.touch(call)
+    seconds = call.granted_seconds - elapsed
+    return _granted(call, seconds, seconds, ledger)
+
+
+def _granted_to_nobody(call: Call, seconds: int, ledger: Ledger) -> Granted:
+    currency = ledger.catalogue.admin_currency
+    return Granted(seconds, seconds, True, 0, currency, "", "", False, "en", call.offers)
+
+
 def _granted(call: Call, seconds: int, credit_seconds: int, ledger: Ledger) -> Granted:
-    assert call.account_id is not None
+    if call.account_id is None:
+        return _granted_to_nobody(call, seconds, ledger)
     account = ledger.accounts[call.account_id]
     profile = account.profile
     return Granted(
         seconds,
         credit_seconds,
         seconds >= credit_seconds,
-        account.available_micros + call.reserved[0],
+        account.available_micros + (call.reserved[0] if call.reserved else 0),
         profile.currency,
         profile.code,
         call.found_by or "",
@@ -308,9 +448,20 @@ def _payable(call: Call, longest_seconds: int, ledger: Ledger) -> int:
     """The longest talk that every level can pay, what it has reserved for this call included."""
     seconds = longest_seconds
     for level, held in zip(call.levels, call.reserved, strict=True):
-        available = ledger.accounts[level.account_id].available_micros + held
-        seconds = min(seconds, level.price.terms.affordable_seconds(available, seconds))
+        account = ledger.accounts[level.account_id]
+        if account.profile.metered:
+            metered = metered_call(call)
+            payable = payable_seconds(account, level, seconds, held, metered, ledger)
+        else:
+            available = account.available_micros + held
+            payable = level.price.terms.affordable_seconds(available, seconds)
+        seconds = min(seconds, payable)
     return seconds
+
+
+def metered_call(call: Call) -> Metered:
+    """What packages and limits need to know of a call that runs or has ended."""
+    return Metered(call.called, call.authorized_at, call.found_by != "did")
 
 
 def reauthorize(request: Reauthorize, ledger: Ledger) -> Granted | Refused:
@@ -319,24 +470,29 @@ def reauthorize(request: Reauthorize, ledger: Ledger) -> Granted | Refused:
     The same step asked twice gets the same answer. A reservation never shrinks.
     """
     call = ledger.existing(request.client_id, request.session_key, request.at)
-    if call is None or call.status != "authorized" or call.account_id is None:
+    if call is None or call.status != "authorized":
         return Refused(Refusal.INVALID_ARGUMENT, "no call of this session is running")
     if request.step is not None and request.step == call.step:
         return _granted_before(call, ledger)
     elapsed = request.elapsed_seconds
     if elapsed is None:
         elapsed = max(0, (request.at - call.authorized_at) // timedelta(seconds=1))
+    if call.account_id is None or not call.levels:  # an emergency call
+        return _let_go_on(call, request, elapsed, ledger)
     chain = ledger.chain_of(call.account_id)
     refused = standing(chain, request.at)
     if refused is not None:
         return refused
     longest = longest_call(request, chain[0].profile)
+    if elapsed >= longest:
+        return Refused(Refusal.NOT_ENOUGH, "the call has reached the longest time allowed")
     payable = max(_payable(call, longest, ledger), call.granted_seconds)
     total = min(payable, elapsed + request.slice_seconds) if request.slice_seconds else payable
     total = max(total, call.granted_seconds)
     if total <= elapsed:
         return Refused(_lack_in(chain), _NO_CREDIT_TEXT)
-    amounts = tuple([level.price.terms.cost_micros(total) for level in call.levels])
+    call.levels = hold_shares(call.levels, total, metered_call(call), ledger)
+    amounts = tuple([level.cost_micros(total) for level in call.levels])
     ledger.hold(call, tuple(map(max, amounts, call.reserved)))
     call.granted_seconds = total
     call.step, call.step_seconds = request.step, elapsed
@@ -353,7 +509,7 @@ def _lack_in(chain: list[Account]) -> Refusal:
 
 def authenticate(request: Authenticate, ledger: Ledger) -> Known | Refused:
     """Who this is and what may be spent, when the credential fits."""
-    found = whose(request.origin, "", ledger)
+    found = whose(request.origin, "", ledger, request.at)
     if isinstance(found, Refused):
         return found
     chain = ledger.chain_of(found.account_id)
@@ -363,7 +519,9 @@ def authenticate(request: Authenticate, ledger: Ledger) -> Known | Refused:
     profile = chain[0].profile
     if request.credential is None and not request.trusted:
         return Refused(Refusal.INVALID_PASSWORD, "a password or PIN is needed")
-    refused = check(request.credential, profile, trusted=request.trusted)
+    refused = check_credential(request, chain[0], ledger)
+    if refused is None and request.register:
+        refused = register(request, chain[0], ledger)
     if refused is not None:
         return refused
     available = chain[0].available_micros

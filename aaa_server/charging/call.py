@@ -21,6 +21,7 @@ NEW = -1  # the version of a call that has no row yet
 
 # Real price lists have a few thousand different prices.
 TERMS_HELD_MAX = 65_536
+_NUMBERS = 8  # of Terms, before its steps
 
 
 class Price(NamedTuple):
@@ -38,11 +39,13 @@ class Price(NamedTuple):
     def text(self) -> str:
         """All of it as JSON without brackets. A prefix and a currency need no escaping."""
         terms = self.terms
+        # Nearly no price has steps, so their place is only there where there are some.
+        steps = f",{json.dumps(terms.steps)}" if terms.steps else ""
         return (
             f'{self.rate_id},"{self.prefix}","{self.currency}",{terms.per_minute_nanos},'
             f"{terms.connect_fee_micros},{terms.included_seconds},{terms.initial_seconds},"
             f"{terms.increment_seconds},{terms.minimum_charge_micros},{terms.markup_ppm},"
-            f"{terms.exchange_e10}"
+            f"{terms.exchange_e10}{steps}"
         )
 
 
@@ -62,41 +65,101 @@ def _worked_in(terms: Terms, markup_ppm: int, exchange_e10: int) -> Terms:
 _terms = lru_cache(maxsize=TERMS_HELD_MAX)(Terms)
 
 
+PACKAGE = "p"
+LIMIT = "l"
+
+
+class Share(NamedTuple):
+    """What a level of the call holds besides money: package seconds, or a part of a limit.
+
+    `amount` is seconds of the holding `row_id`, or calls, seconds or micros of the limit
+    `row_id` in the period that began at Unix second `period` (0 for packages).
+    """
+
+    kind: str
+    row_id: int
+    period: int
+    amount: int
+
+
 class Level(NamedTuple):
     """One payer of the call: the account that makes it, or one of its resellers."""
 
     account_id: int
     price: Price
+    shares: tuple[Share, ...] = ()
+
+    @property
+    def package_seconds(self) -> int:
+        """Seconds of packages that the call holds, or has used once it has ended."""
+        if not self.shares:
+            return 0
+        return sum([share.amount for share in self.shares if share.kind == PACKAGE])
+
+    def cost_micros(self, seconds: int) -> int:
+        """What this level pays for a call of `seconds`, rounded half up to a micro."""
+        if not self.shares:
+            return self.price.terms.cost_micros(seconds)
+        return self.price.terms.cost_micros(seconds, self.package_seconds)
 
 
 class Offer(NamedTuple):
-    """One way out that the switch was given, with what its provider would charge."""
+    """One way out that the switch was given, with what its provider would charge.
+
+    `text` is all of it as JSON, which is often made for many calls at once.
+    """
 
     resource_group_id: int
     name: str
     dial: str
     provider_id: int
     price: Price
+    text: str
+
+
+def make_offer(
+    resource_group_id: int, name: str, dial: str, provider_id: int, price: Price
+) -> Offer:
+    """An offer with its text."""
+    text = f"[{resource_group_id},{json.dumps(name)},{json.dumps(dial)},{provider_id},{price.text}]"
+    return Offer(resource_group_id, name, dial, provider_id, price, text)
 
 
 def levels_text(levels: tuple[Level, ...]) -> str:
-    """`levels` as JSON: [[account, rate, prefix, currency, eight numbers of Terms], …]."""
-    return "[" + ",".join([f"[{level.account_id},{level.price.text}]" for level in levels]) + "]"
+    """`levels` as JSON: [[account, rate, prefix, currency, eight numbers of Terms], …].
+
+    Steps of a price, where there are any, stand last: [[after seconds, nanos], …].
+
+    A level's shares, where it has any, stand after the account as a list of lists.
+    """
+    return (
+        "["
+        + ",".join(
+            [
+                f"[{level.account_id},{level.price.text}]"
+                if not level.shares
+                else f"[{level.account_id},{json.dumps(level.shares)},{level.price.text}]"
+                for level in levels
+            ]
+        )
+        + "]"
+    )
 
 
 def offers_text(offers: tuple[Offer, ...]) -> str:
     """`offers` as JSON: [[group, name, dial, provider, rate, prefix, currency, numbers…], …]."""
-    parts = [
-        f"[{offer.resource_group_id},{json.dumps(offer.name)},{json.dumps(offer.dial)},"
-        f"{offer.provider_id},{offer.price.text}]"
-        for offer in offers
-    ]
-    return "[" + ",".join(parts) + "]"
+    return "[" + ",".join([offer.text for offer in offers]) + "]"
 
 
 def read_levels(text: str) -> tuple[Level, ...]:
     """The opposite of `levels_text`."""
-    return tuple([Level(row[0], _price(row[1:])) for row in json.loads(text)])
+    return tuple([_level(row) for row in json.loads(text)])
+
+
+def _level(row: list[Any]) -> Level:
+    if type(row[1]) is list:
+        return Level(row[0], _price(row[2:]), tuple([Share(*share) for share in row[1]]))
+    return Level(row[0], _price(row[1:]))
 
 
 def read_offers(text: str) -> tuple[Offer, ...]:
@@ -104,12 +167,15 @@ def read_offers(text: str) -> tuple[Offer, ...]:
     if text == "[]":
         return ()
     return tuple(
-        [Offer(row[0], row[1], row[2], row[3], _price(row[4:])) for row in json.loads(text)]
+        [make_offer(row[0], row[1], row[2], row[3], _price(row[4:])) for row in json.loads(text)]
     )
 
 
 def _price(values: list[Any]) -> Price:
-    return Price(values[0], values[1], values[2], _terms(*values[3:]))
+    terms = values[3:]
+    if len(terms) > _NUMBERS:
+        terms[_NUMBERS] = tuple([(step[0], step[1]) for step in terms[_NUMBERS]])
+    return Price(values[0], values[1], values[2], _terms(*terms))
 
 
 @dataclass(slots=True)
@@ -154,6 +220,8 @@ class Call:
     postings: int = 0
     flags: list[str] = field(default_factory=list)
     charged: dict[int, int] = field(default_factory=dict)
+    billed: dict[int, int] = field(default_factory=dict)  # seconds, likewise
+    charges: int = 0  # how often it has been charged: once, and once more a correction
     provider_id: int | None = None  # who got the provider's part
     recorded: bool = False  # it had ended, and has its record, when the batch began
     version: int = NEW  # of its row in table call, which is only written if it is still so

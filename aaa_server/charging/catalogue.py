@@ -8,7 +8,13 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, NamedTuple
 
+from aaa_server.charging.choice import Choices
+from aaa_server.charging.did import Did
+from aaa_server.charging.numbers import NO_RULES, NumberRules
+from aaa_server.rating.lcr import Quality
 from aaa_server.rating.money import EXCHANGE_SCALE, div_half_up
+from aaa_server.rating.prefix import Prefixes
+from aaa_server.rating.rate import Terms
 from aaa_server.rating.tariff import Tariff
 
 if TYPE_CHECKING:
@@ -56,14 +62,17 @@ class RateGroup:
     strategy: str
     markup_ppm: int
     routes: tuple[Attachment, ...]
+    on_net: Terms | None = None  # of calls to numbers of our own inventory
+    minimum_margin_ppm: int | None = None  # of the selling price; None: nobody asks
+    resource_group_ids: frozenset[int] = field(init=False)
+    provider_ids: frozenset[int] = field(init=False)
 
-    @property
-    def resource_group_ids(self) -> list[int]:
-        return [attachment.group.resource_group_id for attachment in self.routes]
-
-    @property
-    def provider_ids(self) -> set[int]:
-        return {attachment.group.account_id for attachment in self.routes}
+    def __post_init__(self) -> None:
+        """Asked for with every call."""
+        groups = [attachment.group for attachment in self.routes]
+        put = object.__setattr__
+        put(self, "resource_group_ids", frozenset([one.resource_group_id for one in groups]))
+        put(self, "provider_ids", frozenset([one.account_id for one in groups]))
 
 
 class Endpoint(NamedTuple):
@@ -91,7 +100,9 @@ class Catalogue:
     """All that decides prices and routes and is not an account. Replaced whole, never edited.
 
     `exchanges` holds, by currency pair, the instants from which a rate applies and the
-    rates (10^-10), both in order of time.
+    rates (10^-10), both in order of time. `qualities` holds what is known of outbound
+    resource groups. `prefixes` are those of all tariffs; without it nothing that was found
+    out about a route is kept for the next call.
     """
 
     revision: int
@@ -101,11 +112,47 @@ class Catalogue:
     resource_groups: dict[int, ResourceGroup]
     endpoints: tuple[Endpoint, ...] = ()
     exchanges: dict[tuple[str, str], tuple[list[datetime], list[int]]] = field(default_factory=dict)
+    dids: dict[str, Did] = field(default_factory=dict)
+    number_rules: NumberRules = NO_RULES
+    # The outbound resource group that takes each, or None: the switch knows the way.
+    emergency: dict[str, int | None] = field(default_factory=dict)
+    qualities: dict[int, Quality] = field(default_factory=dict)
+    prefixes: Prefixes | None = None
     by_name: dict[str, ResourceGroup] = field(init=False)
+    choices: Choices = field(init=False, default_factory=Choices)
+    _routings: dict[int, int] = field(init=False)
     _candidates: dict[str, tuple[Endpoint, ...]] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
         self.by_name = {group.name: group for group in self.resource_groups.values()}
+        self._routings = {}
+        same: dict[tuple[object, ...], int] = {}
+        for group in self.rate_groups.values():
+            ways = [(one.group.resource_group_id, *one[1:]) for one in group.routes]
+            routing = same.setdefault((group.strategy, *ways), len(same))
+            self._routings[group.rate_group_id] = routing
+
+    def routing_of(self, group: RateGroup) -> int:
+        """A number that the rate groups with the same routes and strategy share."""
+        return self._routings[group.rate_group_id]
+
+    def exchange_stays(
+        self, from_currency: str, to_currency: str, at: datetime
+    ) -> tuple[datetime | None, datetime | None]:
+        """The span `[from, until)` around `at` in which `exchange_e10` is the same; None: no end.
+
+        It may be shorter than it could be.
+        """
+        begins: datetime | None = None
+        ends: datetime | None = None
+        for pair in ((from_currency, to_currency), (to_currency, from_currency)):
+            instants = self.exchanges.get(pair, ([], []))[0]
+            place = bisect_right(instants, at)
+            if place and (begins is None or begins < instants[place - 1]):
+                begins = instants[place - 1]
+            if place < len(instants) and (ends is None or instants[place] < ends):
+                ends = instants[place]
+        return begins, ends
 
     def exchange_e10(self, from_currency: str, to_currency: str, at: datetime) -> int | None:
         """How much of `to_currency` one unit of `from_currency` is, times 10^10; None: unknown.

@@ -14,6 +14,8 @@ from typing import NamedTuple
 
 from aaa_server.charging.call import Call, CallKey
 from aaa_server.charging.catalogue import Catalogue
+from aaa_server.charging.meter import Meters
+from aaa_server.charging.requests import ChargingRequest
 
 
 class Profile(NamedTuple):
@@ -40,6 +42,12 @@ class Profile(NamedTuple):
     password: bytes | None
     pin: bytes | None
     revision: int
+    metered: bool = False  # it has packages or limits
+    pin_failures: int = 0
+    locked_until: datetime | None = None
+    first_used_at: datetime | None = None
+    valid_days: int | None = None  # from its first call; None: `expires_at` alone decides
+    surcharge_micros: int = 0  # of a call over an access number
 
 
 @dataclass(slots=True)
@@ -96,16 +104,23 @@ class GroupUse:
 
 
 class Charge(NamedTuple):
-    """What one party of a call pays in all; level -1 is the provider, who gets it."""
+    """What one party of a call pays; level -1 is the provider, who gets it.
+
+    Number 1 is the call as it ended; each correction has a number of its own, and its
+    rows are what it changes: their sum is what the party pays in all.
+    """
 
     call_id: int
     level: int
+    number: int
     account_id: int
     currency: str
     amount_micros: int
     billed_seconds: int
     rate_id: int
     prefix: str
+    exchange_e10: int
+    package_seconds: int
 
 
 class Posting(NamedTuple):
@@ -128,6 +143,27 @@ class Policy(NamedTuple):
     assume_lost: str = "nothing"  # or "slice": charge a call of which nothing more was heard
     session_reuse_seconds: int = 86_400  # after this long, an old session key means a new call
     maximum_call_seconds: int = 7200
+    pin_failures_max: int = 5  # wrong PINs in a row that lock a card
+    pin_lock_seconds: int = 900
+
+
+class Event(NamedTuple):
+    """Something that somebody should know of an account; `detail` is JSON."""
+
+    account_id: int
+    kind: str
+    detail: str
+
+
+@dataclass(slots=True)
+class Nonce:
+    """How often a digest nonce has been used, so that what was seen is not accepted again."""
+
+    account_id: int
+    last_count: int
+    last_response: str
+    seen_at: datetime
+    changed: bool = False
 
 
 class Transaction(NamedTuple):
@@ -155,12 +191,20 @@ class Ledger:
     extensions: dict[tuple[str, str], int] = field(default_factory=dict)
     anis: dict[str, int] = field(default_factory=dict)
     from_memory: bool = False  # nothing was locked or read: to be proved when it is written
+    batch: list[ChargingRequest] = field(default_factory=list)
+    meters: Meters | None = None  # None: nobody of these accounts is metered
+    nonces: dict[bytes, Nonce] = field(default_factory=dict)
     # What decide did:
     opened: dict[CallKey, Call] = field(default_factory=dict)  # to be written whole
     touched: dict[CallKey, Call] = field(default_factory=dict)  # to be written where changed
     charges: list[Charge] = field(default_factory=list)
     transactions: list[Transaction] = field(default_factory=list)
     postings: list[Posting] = field(default_factory=list)
+    events: list[Event] = field(default_factory=list)
+    # How often a route was not offered for its margin, by rate group and resource group.
+    margin_refused: dict[tuple[int, int], int] = field(default_factory=dict)
+    profiles: dict[int, Profile] = field(default_factory=dict)  # those that changed
+    registered: dict[str, int] = field(default_factory=dict)  # callers that are now a card's
 
     def existing(self, client_id: int, session_key: str, begun: datetime) -> Call | None:
         """The call of this key; not one that ended so long before `begun` that it is another."""
@@ -227,6 +271,12 @@ class Ledger:
                 use.channels -= 1
                 use.changed = True
                 assert use.channels >= 0
+
+    def change_profile(self, account: Account, profile: Profile) -> None:
+        """Have the account's row say what `profile` says of its card."""
+        if account.profile.account_id not in self.profiles:
+            profile = profile._replace(revision=profile.revision + 1)  # once a batch
+        account.profile = self.profiles[profile.account_id] = profile
 
     def post(self, posting: Posting) -> None:
         """Move money on the account and in the books."""

@@ -36,7 +36,10 @@ Credential = Pap | Chap | Digest
 
 
 class Origin(NamedTuple):
-    """All that a message says about whose call it is; '' and 0 where it says nothing."""
+    """All that a message says about whose call it is; '' and 0 where it says nothing.
+
+    `did` is the number that was called from outside: whoever it is assigned to pays.
+    """
 
     account_code: str = ""
     extension: str = ""
@@ -45,6 +48,7 @@ class Origin(NamedTuple):
     resource_group: str = ""  # "RG_11"
     address: str = ""  # the SIP peer's, else the datagram's source
     port: int = 0
+    did: str = ""
 
 
 class Authorize(NamedTuple):
@@ -52,7 +56,8 @@ class Authorize(NamedTuple):
 
     `session_key` is the call's key within the client row. `called` is digits, `*` and `#`;
     '' when what came is no number. `slice_seconds` 0: no slices. `trusted`: the switch has
-    authenticated the caller, no credential is needed.
+    authenticated the caller, no credential is needed. `access_number` is the one that a
+    calling card is used over: its surcharge is added.
     """
 
     client_id: int
@@ -60,13 +65,14 @@ class Authorize(NamedTuple):
     at: datetime
     origin: Origin
     called: str
-    credential: Pap | Chap | None = None
+    credential: Credential | None = None
     trusted: bool = True
     wanted_route: str = ""  # "RG_21": only this outbound resource group
     slice_seconds: int = 0
     maximum_seconds: int = 7200
     nas_address: str | None = None
     sip_call_id: str = ""
+    access_number: str = ""
 
 
 class Reauthorize(NamedTuple):
@@ -86,12 +92,16 @@ class Reauthorize(NamedTuple):
 
 
 class Authenticate(NamedTuple):
-    """Is this who it says it is, and what is there to spend? No call, no reservation."""
+    """Is this who it says it is, and what is there to spend? No call, no reservation.
+
+    `register`: from now on calls of the origin's ANI are this account's, when it is a card.
+    """
 
     at: datetime
     origin: Origin
-    credential: Pap | Chap | None
+    credential: Credential | None
     trusted: bool = False
+    register: bool = False
 
 
 class Start(NamedTuple):
@@ -183,6 +193,7 @@ class Refusal(Enum):
     INVALID_ARGUMENT = "invalid-argument"
     NOT_ENOUGH = "not-enough"
     NO_RATE = "no-rate"
+    VELOCITY = "velocity-limit"
 
 
 class RouteOffer(Protocol):
@@ -192,6 +203,16 @@ class RouteOffer(Protocol):
     def name(self) -> str: ...
     @property
     def dial(self) -> str: ...
+
+
+class DigestReply(NamedTuple):
+    """What answers a digest: proof that the server knows the password too.
+
+    `ha1` stands in where only who sends the answer's body can make the proof.
+    """
+
+    response_auth: str = ""
+    ha1: str = ""
 
 
 class Granted(NamedTuple):
@@ -212,6 +233,7 @@ class Granted(NamedTuple):
     prepaid: bool
     language: str
     routes: tuple[RouteOffer, ...] = ()
+    digest: DigestReply | None = None
 
 
 class Known(NamedTuple):
@@ -223,6 +245,7 @@ class Known(NamedTuple):
     found_by: str
     prepaid: bool
     language: str
+    digest: DigestReply | None = None
 
 
 class Refused(NamedTuple):

@@ -11,8 +11,9 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from aaa_server.charging.account_code import whose
-from aaa_server.charging.authorize import price_levels
+from aaa_server.charging.authorize import called_number, metered_call, price_levels
 from aaa_server.charging.ledger import Charge, Ledger, Posting, Transaction
+from aaa_server.charging.metering import hold_shares, settle_shares
 from aaa_server.charging.requests import (
     Expire,
     Noted,
@@ -43,6 +44,7 @@ LATE_STOP = "late-stop"
 ROUTE_ASSUMED = "route-assumed"
 ROUTE_NOT_OFFERED = "route-not-offered"
 NO_ROUTE_COST = "no-route-cost"
+EMERGENCY = "emergency"
 
 # Clocks of switch and server differ; a longer lead than this is a duration to look at.
 CLOCK_SLACK_SECONDS = 2
@@ -129,11 +131,14 @@ def _open_unauthorized(request: Start | Update | Stop, begun: datetime, ledger: 
     call.called = request.called
     call.nas_address = request.nas_address
     call.sip_call_id = request.sip_call_id
-    found = whose(request.origin, request.called, ledger)
+    found = whose(request.origin, request.called, ledger, begun)
     if not isinstance(found, Refused):
         call.account_id, call.found_by = found.account_id, found.found_by
         inbound = ledger.catalogue.inbound(request.origin, request.called)
-        if inbound is not None:
+        called = called_number(request, inbound, found.account_id, ledger)
+        if not isinstance(called, Refused):
+            call.called = called
+        elif inbound is not None:  # it was blocked, and has talked all the same
             call.called = inbound.without_prefix(call.called)
         chain = ledger.accounts[found.account_id].profile.chain or (found.account_id,)
         call.party = (*chain, *ledger.providers_of(chain[-1]))
@@ -188,6 +193,8 @@ def _rate_unauthorized(call: Call, ledger: Ledger) -> None:
     if call.status != "started":
         return
     call.flags.append(NO_AUTHORIZATION)
+    if call.called in ledger.catalogue.emergency:
+        return
     levels: tuple[Level, ...] | Refused | None = None
     if call.account_id is not None and call.called:
         chain = ledger.chain_of(call.account_id)
@@ -244,71 +251,132 @@ def _correct(call: Call, request: Stop, ledger: Ledger) -> None:
 def _charge(call: Call, seconds: int, route: str, at: datetime, ledger: Ledger) -> None:
     """Make what every party pays the price of `seconds`; post what that changes."""
     call.seconds = seconds
+    if (
+        not call.levels
+        and call.called in ledger.catalogue.emergency
+        and EMERGENCY not in call.flags
+    ):
+        call.flags.append(EMERGENCY)
+    used_before = [level.package_seconds if call.charges else 0 for level in call.levels]
+    _settle_shares(call, seconds, ledger)
     if not call.levels or not (seconds or call.charged):
         return
+    number = call.charges + 1
     call.postings += 1
     reference = str(call.call_id) if call.postings == 1 else f"{call.call_id}/{call.postings}"
-    posted = len(ledger.postings)
-    for number, level in enumerate(call.levels):
+    posted, noted = len(ledger.postings), len(ledger.charges)
+    for position, level in enumerate(call.levels):
         account = ledger.accounts[level.account_id]
-        amount = level.price.terms.cost_micros(seconds)
-        change = amount - call.charged.get(number, 0)
+        amount = level.cost_micros(seconds)
+        change = amount - call.charged.get(position, 0)
         currency = account.profile.currency
         if change:
             seller_id = account.profile.parent_id
             assert seller_id is not None
             ledger.post(
-                Posting(reference, number, level.account_id, -change, currency, seller_id, "sales")
+                Posting(
+                    reference, position, level.account_id, -change, currency, seller_id, "sales"
+                )
             )
-        _note_charge(call, number, level.account_id, currency, amount, level, ledger)
-    _charge_provider(call, seconds, route, reference, ledger)
+        package_seconds = level.package_seconds
+        charge = Charge(
+            call.call_id,
+            position,
+            number,
+            level.account_id,
+            currency,
+            amount,
+            level.price.terms.billed_seconds(seconds, package_seconds),
+            level.price.rate_id,
+            level.price.prefix,
+            level.price.terms.exchange_e10,
+            package_seconds,
+        )
+        _note(charge, call, used_before[position], ledger)
+    _charge_provider(call, seconds, route, reference, number, ledger)
     if len(ledger.postings) == posted:
         call.postings -= 1
     else:
         ledger.transactions.append(Transaction(reference, at))
+    if len(ledger.charges) > noted:
+        call.charges = number
 
 
-def _note_charge(
-    call: Call,
-    number: int,
-    account_id: int,
-    currency: str,
-    amount: int,
-    level: Level | Offer,
-    ledger: Ledger,
-) -> None:
-    call.charged[number] = amount
-    billed = level.price.terms.billed_seconds(call.seconds)
-    ledger.charges.append(
-        Charge(
-            call.call_id,
-            number,
-            account_id,
-            currency,
-            amount,
-            billed,
-            level.price.rate_id,
-            level.price.prefix,
-        )
+def _settle_shares(call: Call, seconds: int, ledger: Ledger) -> None:
+    if ledger.meters is None:
+        return
+    first = not call.charges and not call.recorded
+    if first and NO_AUTHORIZATION in call.flags:
+        call.levels = hold_shares(call.levels, seconds, metered_call(call), ledger)
+    call.levels = settle_shares(call.levels, seconds, ledger, first=first)
+
+
+def _note(charge: Charge, call: Call, package_before: int, ledger: Ledger) -> None:
+    """Add what `charge`, the party's charge in all, changes of what was noted before."""
+    level = charge.level
+    amount_before, billed_before = call.charged.get(level, 0), call.billed.get(level, 0)
+    call.charged[level], call.billed[level] = charge.amount_micros, charge.billed_seconds
+    if charge.number == 1:
+        ledger.charges.append(charge)
+        return
+    change = charge._replace(
+        amount_micros=charge.amount_micros - amount_before,
+        billed_seconds=charge.billed_seconds - billed_before,
+        package_seconds=charge.package_seconds - package_before,
     )
+    if change.amount_micros or change.billed_seconds or change.package_seconds:
+        ledger.charges.append(change)
 
 
-def _charge_provider(call: Call, seconds: int, route: str, reference: str, ledger: Ledger) -> None:
+def _charge_provider(
+    call: Call, seconds: int, route: str, reference: str, number: int, ledger: Ledger
+) -> None:
     offer = _answered(call, route, ledger)
     if offer is None:
         return
-    call.resource_group_out_id = offer.resource_group_id
+    call.resource_group_out_id = offer.resource_group_id or None
+    if not offer.provider_id:  # it never left us
+        return
     amount = offer.price.terms.cost_micros(seconds)
     before = call.charged.get(PROVIDER, 0)
     position = len(call.levels)
     if call.provider_id is not None and call.provider_id != offer.provider_id:
         # The call was closed as if it had gone over another provider, who gets nothing.
         _pay_provider(call.provider_id, -before, reference, position, ledger)
+        gone = _provider_charge(call, offer, number, 0, 0, call.provider_id, ledger)
+        _note(gone, call, 0, ledger)
         before, position = 0, position + 1
     _pay_provider(offer.provider_id, amount - before, reference, position, ledger)
     call.provider_id = offer.provider_id
-    currency = ledger.accounts[offer.provider_id].profile.currency
-    _note_charge(call, PROVIDER, offer.provider_id, currency, amount, offer, ledger)
+    billed = offer.price.terms.billed_seconds(seconds)
+    charge = _provider_charge(call, offer, number, amount, billed, offer.provider_id, ledger)
+    _note(charge, call, 0, ledger)
+
+
+def _provider_charge(
+    call: Call,
+    offer: Offer,
+    number: int,
+    amount_micros: int,
+    billed_seconds: int,
+    provider_id: int,
+    ledger: Ledger,
+) -> Charge:
+    currency = ledger.accounts[provider_id].profile.currency
+    price = offer.price
+    return Charge(
+        call.call_id,
+        PROVIDER,
+        number,
+        provider_id,
+        currency,
+        amount_micros,
+        billed_seconds,
+        price.rate_id,
+        price.prefix,
+        price.terms.exchange_e10,
+        0,
+    )
 
 
 def _pay_provider(
@@ -324,6 +392,8 @@ def _pay_provider(
 
 def _answered(call: Call, route: str, ledger: Ledger) -> Offer | None:
     """The route that carried the call: the one told, by name or dial string, else the first."""
+    if call.offers and not call.offers[0].resource_group_id:
+        return call.offers[0]  # it came in to a number of ours: there was no other
     for offer in call.offers:
         if route and route in (offer.name, offer.dial):
             return offer

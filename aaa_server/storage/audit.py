@@ -181,7 +181,8 @@ SELECT subject, expected, found
          UNION ALL
         SELECT 'call ' || call_id || ' level ' || level, 'rate ' || rate_id, 'none'
           FROM charge
-         WHERE NOT EXISTS (SELECT FROM rate WHERE rate.rate_id = charge.rate_id)
+         WHERE rate_id <> 0
+           AND NOT EXISTS (SELECT FROM rate WHERE rate.rate_id = charge.rate_id)
          UNION ALL
         SELECT 'call ' || call_id, 'account ' || account_id, 'none'
           FROM (SELECT call_id, account_id FROM call

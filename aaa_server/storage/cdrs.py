@@ -267,13 +267,21 @@ SELECT cdr.call_id,
   FROM cdr
   LEFT JOIN account ON account.account_id = cdr.account_id
   LEFT JOIN resource_group AS inbound ON inbound.resource_group_id = cdr.resource_group_in_id
-  LEFT JOIN charge AS paid ON paid.call_id = cdr.call_id AND paid.level = 0
-  LEFT JOIN charge AS cost
-         ON cost.call_id = cdr.call_id
-        AND CASE %(viewer_id)s
-            WHEN 0 THEN cost.level = -1
-            ELSE cost.account_id = %(viewer_id)s AND cost.level >= 0
-            END"""
+  LEFT JOIN LATERAL (
+        SELECT max(prefix) AS prefix, sum(amount_micros)::bigint AS amount_micros, currency
+          FROM charge
+         WHERE charge.call_id = cdr.call_id
+           AND level = 0
+         GROUP BY currency) AS paid ON true
+  LEFT JOIN LATERAL (
+        SELECT sum(amount_micros)::bigint AS amount_micros, max(currency) AS currency
+          FROM charge
+         WHERE charge.call_id = cdr.call_id
+           AND CASE %(viewer_id)s
+               WHEN 0 THEN level = -1
+               ELSE account_id = %(viewer_id)s AND level >= 0
+               END
+        HAVING count(*) > 0) AS cost ON true"""
 
 _CDRS_WANTED = (
     _CDR
@@ -318,22 +326,34 @@ def charges(cursor: Cursor, viewer: Viewer, call_id: int) -> list[Charge]:
     """The caller first, the provider last."""
     cursor.execute(
         """
-        SELECT charge.level,
+        SELECT paid.level,
                account.code,
                account.chain,
-               charge.amount_micros,
-               charge.currency,
-               charge.billed_seconds,
-               charge.rate_id,
-               charge.prefix,
+               paid.amount_micros,
+               paid.currency,
+               paid.billed_seconds,
+               paid.rate_id,
+               paid.prefix,
                coalesce(rate.destination, ''),
                coalesce(rate_group.name, '')
-          FROM charge
+          FROM (SELECT level,
+                       account_id,
+                       currency,
+                       sum(amount_micros)::bigint AS amount_micros,
+                       sum(billed_seconds)::int AS billed_seconds,
+                       (array_agg(rate_id ORDER BY number DESC))[1] AS rate_id,
+                       (array_agg(prefix ORDER BY number DESC))[1] AS prefix
+                  FROM charge
+                 WHERE call_id = %s
+                 GROUP BY level, account_id, currency
+                -- A provider that was thought to have carried the call, and had not, is left out.
+                HAVING count(*) = 1
+                    OR sum(amount_micros) <> 0
+                    OR sum(billed_seconds) <> 0) AS paid
           JOIN account USING (account_id)
           LEFT JOIN rate USING (rate_id)
           LEFT JOIN rate_group ON rate_group.tariff_id = rate.tariff_id
-         WHERE charge.call_id = %s
-         ORDER BY charge.level = -1, charge.level
+         ORDER BY paid.level = -1, paid.level
         """,
         (call_id,),
     )

@@ -8,15 +8,18 @@ changes of an account is held in memory by its revision, which comes with the lo
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Protocol, TypeGuard
 
 from aaa_server.charging.account_code import whose
 from aaa_server.charging.call import Call, CallKey, read_levels, read_offers
 from aaa_server.charging.ledger import Account, GroupUse, Ledger, Policy, Profile
+from aaa_server.charging.numbers import with_callers_translated
 from aaa_server.charging.requests import (
     Authenticate,
     Authorize,
     ChargingRequest,
+    Digest,
     Expire,
     Reboot,
     Refused,
@@ -26,6 +29,7 @@ from aaa_server.charging.requests import (
 )
 from aaa_server.storage.arrays import array, text_array
 from aaa_server.storage.charging_memory import Memory
+from aaa_server.storage.charging_meters import read_meters
 from aaa_server.storage.charging_record import statements_for
 from aaa_server.storage.identifiers import Identifiers
 
@@ -47,6 +51,11 @@ Unseal = Callable[[bytes, int, str], bytes]  # sealed, account_id, column -> pla
 Row = tuple[Any, ...]
 WithOrigin = Authorize | Authenticate | Start | Update | Stop
 Sure = Authorize | Authenticate  # asked about whose call it is, whatever is known of the call
+
+_STATE = 24  # of a row of load_profiles, where the account's state begins
+
+# Of calls and periods that ended longer ago, packages and limits are not corrected.
+METERED_BACK = timedelta(days=62)
 
 _TURN = f"SELECT pg_advisory_xact_lock({ADVISORY_LOCK}); "
 
@@ -87,24 +96,31 @@ class ChargingStore:
             profile = self._profile(row)
             self._profiles[profile.account_id] = profile
             self._codes[profile.code] = profile.account_id
-            self._memory.accounts[profile.account_id] = Account(profile, *row[18:])
+            self._memory.accounts[profile.account_id] = Account(profile, *row[_STATE:])
 
     async def load(self, transaction: Transaction, batch: list[ChargingRequest]) -> Ledger:
         """All rows that `batch` can touch, locked, as they are now that it is their turn."""
         self._make_room()
         if not self.catalogue.revision:
             await self.catalogue.refresh(transaction.execute)
-        ledger = Ledger(self.catalogue.held, self._policy, self._identifiers, codes=self._codes)
+        catalogue = self.catalogue.held
+        ledger = Ledger(catalogue, self._policy, self._identifiers, codes=self._codes)
+        asked, batch = batch, with_callers_translated(batch, catalogue)
         await self._resolve(transaction, [r for r in batch if isinstance(r, Sure)], ledger)
         keys = await self._keys(transaction, batch)
         await self._fetch(transaction, keys, self._wanted(batch, ledger, told=False), ledger)
+        if ledger.catalogue is not catalogue:
+            batch = with_callers_translated(asked, ledger.catalogue)
+            await self._resolve(transaction, [r for r in batch if isinstance(r, Sure)], ledger)
         await self._resolve(transaction, [r for r in batch if _unknown(r, ledger)], ledger)
+        ledger.batch = batch
         while True:
             accounts, groups = self._wanted(batch, ledger, told=True)
             missing = accounts - ledger.accounts.keys(), groups - ledger.group_uses.keys()
             if not any(missing):
                 break
             await self._fetch(transaction, {}, missing, ledger)
+        await self._load_meters(transaction, batch, ledger)
         await self._take_identifiers(transaction, 2 * len(batch) + len(ledger.calls))
         return ledger
 
@@ -127,6 +143,7 @@ class ChargingStore:
             codes=self._codes,
             from_memory=True,
         )
+        batch = ledger.batch = with_callers_translated(batch, ledger.catalogue)
         for request in batch:
             if isinstance(request, Authenticate | Reboot | Expire):
                 return None
@@ -136,7 +153,7 @@ class ChargingStore:
             elif not isinstance(request, Authorize | Start) or not _begins(request, self._codes):
                 return None
             # Whose call it is, is asked again: a Start may have told, but not as sure.
-            if isinstance(request, Authorize) and request.origin.account_code not in self._codes:
+            if isinstance(request, Authorize) and not _is_plain(request, self._codes):
                 return None
         accounts, groups = self._wanted(batch, ledger, told=True)
         for call in ledger.calls.values():
@@ -144,6 +161,9 @@ class ChargingStore:
             groups.update(_groups_of(call))
         if not memory.fill(ledger, accounts, groups):
             return None
+        for account in ledger.accounts.values():
+            if account.profile.metered:  # what it has of packages and limits is not held
+                return None
         return ledger
 
     def written(self, ledger: Ledger) -> str:
@@ -214,6 +234,8 @@ class ChargingStore:
         anis: set[str] = set()
         for request in requests:
             origin = request.origin
+            if isinstance(request, Authenticate) and request.register and origin.ani:
+                anis.add(origin.ani)
             if origin.account_code and origin.account_code in self._codes:
                 continue
             if origin.account_code:
@@ -276,6 +298,19 @@ class ChargingStore:
             for row in stale:
                 ledger.accounts[row[1]] = Account(profiles[row[1]], *row[3:8])
 
+    async def _load_meters(
+        self, transaction: Transaction, batch: list[ChargingRequest], ledger: Ledger
+    ) -> None:
+        """Packages and limits of the loaded accounts; none is loaded where nobody is metered."""
+        metered = [key for key, account in ledger.accounts.items() if account.profile.metered]
+        if not metered:
+            return
+        since = min([request.at for request in batch]) - METERED_BACK
+        rows = await transaction.execute(
+            f"EXECUTE load_meters ({array(metered)}, '{since.isoformat()}')"
+        )
+        ledger.meters = read_meters(rows)
+
     async def _load_profiles(self, transaction: Transaction, account_ids: Iterable[int]) -> None:
         rows = await transaction.execute(f"EXECUTE load_profiles ({array(account_ids)})")
         for row in rows:
@@ -287,7 +322,7 @@ class ChargingStore:
             None if password is None else self._unseal(bytes(password), account_id, "password"),
             None if pin is None else self._unseal(bytes(pin), account_id, "pin"),
         )
-        return Profile(*(*row[:4], tuple(row[4]), *row[5:15], *secrets, row[17]))
+        return Profile(*(*row[:4], tuple(row[4]), *row[5:15], *secrets, *row[17:_STATE]))
 
     def _wanted(
         self, batch: list[ChargingRequest], ledger: Ledger, *, told: bool
@@ -326,7 +361,10 @@ class ChargingStore:
         inbound = ledger.catalogue.inbound(request.origin, called)
         if inbound is not None:
             groups.add(inbound.group.resource_group_id)
-        found = whose(request.origin, called, ledger)
+        did = ledger.catalogue.dids.get(request.origin.did)
+        if did is not None and providers:
+            accounts.add(did.provider_id)
+        found = whose(request.origin, called, ledger, request.at)
         if not isinstance(found, Refused):
             self._want_chain(found.account_id, ledger, accounts, groups, providers=providers)
 
@@ -350,6 +388,16 @@ class ChargingStore:
             groups.update(group.resource_group_ids)
             if providers:
                 accounts.update(group.provider_ids)
+
+
+def _is_plain(request: Authorize, codes: dict[str, int]) -> bool:
+    """Whether the account is found by its code, and nothing is asked that is not held."""
+    origin = request.origin
+    return (
+        origin.account_code in codes
+        and not origin.did
+        and (request.credential is None or type(request.credential) is not Digest)
+    )
 
 
 def _begins(request: Authorize | Start, codes: dict[str, int]) -> bool:
@@ -405,7 +453,9 @@ def _call(row: Row) -> Call:
         seconds=row[24],
         postings=row[25],
         flags=row[26] or [],
-        charged=dict(zip(row[27], row[28], strict=True)) if ended else {},
+        charged=dict(zip(row[27] or (), row[28] or (), strict=True)) if ended else {},
+        billed=dict(zip(row[27] or (), row[32] or (), strict=True)) if ended else {},
+        charges=row[33],
         recorded=ended,
         provider_id=row[29],
         version=row[30],

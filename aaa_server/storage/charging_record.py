@@ -10,6 +10,7 @@ from aaa_server.storage.arrays import array, lists_array, text_array, time_array
 
 if TYPE_CHECKING:
     from aaa_server.charging.ledger import Account, GroupUse, Ledger
+    from aaa_server.charging.meter import Meters
     from aaa_server.storage.identifiers import Identifiers
 
 
@@ -38,12 +39,21 @@ def statements_for(ledger: Ledger, identifiers: Identifiers) -> list[str]:
         statements.append(_write_charges(ledger))
     if ledger.transactions:
         statements += _write_ledger(ledger, identifiers)
+    if ledger.profiles:
+        statements.append(_write_profiles(ledger))
     accounts = [(key, row) for key, row in ledger.accounts.items() if row.changed]
     if accounts:
         statements.append(_write_accounts(accounts))
     uses = [(key, row) for key, row in ledger.group_uses.items() if row.changed]
     if uses:
         statements.append(_write_groups(uses))
+    if ledger.meters is not None:
+        statements += _write_meters(ledger.meters)
+    if ledger.events:
+        statements.append(_write_events(ledger))
+    if ledger.registered:
+        anis = ledger.registered
+        statements.append(_execute("write_anis", text_array(anis), array(anis.values())))
     return statements
 
 
@@ -99,12 +109,18 @@ def _touch_calls(calls: list[Call], ledger: Ledger) -> str:
         time_array([call.started_at for call in calls]),
         lists_array([call.reserved for call in calls]),
         array([_version(call, ledger) for call in calls]),
+        text_array([levels_text(call.levels) if _has_shares(call) else None for call in calls]),
     )
 
 
+def _has_shares(call: Call) -> bool:
+    """Whether packages or limits change with the call, which its levels then tell."""
+    return any(level.shares for level in call.levels)
+
+
 def _rated_late(call: Call) -> bool:
-    """Whether levels were found at the end, and are not yet on the call's row."""
-    return NO_AUTHORIZATION in call.flags
+    """Whether the levels at the end are not those on the call's row."""
+    return NO_AUTHORIZATION in call.flags or _has_shares(call)
 
 
 def _routed_late(call: Call) -> bool:
@@ -144,22 +160,74 @@ def _correct_cdrs(calls: list[Call]) -> str:
         text_array([offers_text(call.offers) if _routed_late(call) else None for call in calls]),
         array([call.postings for call in calls]),
         lists_array([call.flags for call in calls]),
+        text_array([levels_text(call.levels) if _has_shares(call) else None for call in calls]),
     )
 
 
 def _write_charges(ledger: Ledger) -> str:
-    # The last of several charges of one level in one batch is the one that stands.
-    charges = {(charge.call_id, charge.level): charge for charge in ledger.charges}.values()
+    charges = ledger.charges
     return _execute(
         "write_charges",
         array([charge.call_id for charge in charges]),
         array([charge.level for charge in charges]),
+        array([charge.number for charge in charges]),
         array([charge.account_id for charge in charges]),
         text_array([charge.currency for charge in charges]),
         array([charge.amount_micros for charge in charges]),
         array([charge.billed_seconds for charge in charges]),
         array([charge.rate_id for charge in charges]),
         text_array([charge.prefix for charge in charges]),
+        array([charge.exchange_e10 for charge in charges]),
+        array([charge.package_seconds for charge in charges]),
+    )
+
+
+def _write_profiles(ledger: Ledger) -> str:
+    profiles = ledger.profiles.values()
+    return _execute(
+        "write_profiles",
+        array([profile.account_id for profile in profiles]),
+        array([profile.pin_failures for profile in profiles]),
+        time_array([profile.locked_until for profile in profiles]),
+        time_array([profile.first_used_at for profile in profiles]),
+        time_array([profile.expires_at for profile in profiles]),
+        array([profile.revision for profile in profiles]),
+    )
+
+
+def _write_meters(meters: Meters) -> list[str]:
+    statements = []
+    holdings = [holding for holding in meters.holdings.values() if holding.changed]
+    if holdings:
+        statements.append(
+            _execute(
+                "write_holdings",
+                array([holding.holding_id for holding in holdings]),
+                array([holding.used_seconds for holding in holdings]),
+                array([holding.reserved_seconds for holding in holdings]),
+            )
+        )
+    uses = [use for use in meters.uses.values() if use.changed]
+    if uses:
+        statements.append(
+            _execute(
+                "write_uses",
+                array([use.limit_id for use in uses]),
+                array([use.period for use in uses]),
+                array([use.amount for use in uses]),
+                array([int(use.alerted) for use in uses]),
+            )
+        )
+    return statements
+
+
+def _write_events(ledger: Ledger) -> str:
+    events = ledger.events
+    return _execute(
+        "write_events",
+        array([event.account_id for event in events]),
+        text_array([event.kind for event in events]),
+        text_array([event.detail for event in events]),
     )
 
 

@@ -53,7 +53,9 @@ SELECT call.client_id,
        NULL::bigint[] AS charged_micros,
        NULL::bigint AS provider_id,
        call.version,
-       wanted.money
+       wanted.money,
+       NULL::int[] AS billed_seconds,
+       0 AS charges
   FROM unnest($1::int[], $2::text[], $3::boolean[]) AS wanted (client_id, session_key, money)
  CROSS JOIN LATERAL (
         SELECT *
@@ -89,11 +91,18 @@ SELECT cdr.client_id,
        cdr.seconds,
        cdr.postings,
        cdr.flags,
-       ARRAY(SELECT level::int FROM charge WHERE charge.call_id = cdr.call_id ORDER BY level),
-       ARRAY(SELECT amount_micros FROM charge WHERE charge.call_id = cdr.call_id ORDER BY level),
-       (SELECT account_id FROM charge WHERE charge.call_id = cdr.call_id AND level = -1),
+       charged.level,
+       charged.micros,
+       (SELECT account_id
+          FROM charge
+         WHERE charge.call_id = cdr.call_id
+           AND level = -1
+         ORDER BY number DESC, billed_seconds DESC
+         LIMIT 1),
        -1,
-       wanted.money
+       wanted.money,
+       charged.billed,
+       coalesce(charged.number, 0)
   FROM unnest($1::int[], $2::text[], $3::boolean[]) AS wanted (client_id, session_key, money)
  CROSS JOIN LATERAL (
         SELECT *
@@ -102,6 +111,16 @@ SELECT cdr.client_id,
            AND cdr.session_key = wanted.session_key
          ORDER BY cdr.authorized_at DESC
          LIMIT 1) AS cdr
+ CROSS JOIN LATERAL (
+        SELECT array_agg(level::int) AS level,
+               array_agg(micros::bigint) AS micros,
+               array_agg(billed::int) AS billed,
+               max(number)::int AS number
+          FROM (SELECT level, sum(amount_micros) AS micros, sum(billed_seconds) AS billed,
+                       max(number) AS number
+                  FROM charge
+                 WHERE charge.call_id = cdr.call_id
+                 GROUP BY level) AS of_level) AS charged
 ), locked AS (
     SELECT 0 AS kind, account_id AS id, revision, balance_micros, reserved_micros, channels,
            second_at, second_calls
@@ -175,6 +194,12 @@ SELECT account_id,
        password_sealed,
        pin_sealed,
        revision,
+       metered,
+       pin_failures,
+       locked_until,
+       first_used_at,
+       valid_days,
+       surcharge_micros,
        balance_micros,
        reserved_micros,
        channels,
@@ -182,6 +207,72 @@ SELECT account_id,
        second_calls
   FROM account
  WHERE account_id = ANY ($1::bigint[])""",
+    # What is metered of accounts: packages (0), limits (1), and what was used of these (2).
+    # Of periods that ended long ago nothing is asked any more.
+    "load_meters": """
+SELECT 0,
+       holding_id,
+       account_id,
+       prefixes,
+       priority,
+       valid_from,
+       valid_to,
+       granted_seconds,
+       used_seconds,
+       reserved_seconds,
+       NULL::text,
+       NULL::text,
+       NULL::text,
+       NULL::bigint,
+       NULL::boolean,
+       NULL::boolean,
+       NULL::text
+  FROM package_holding
+ WHERE account_id = ANY ($1::bigint[])
+   AND (valid_to IS NULL OR valid_to > $2::timestamptz)
+ UNION ALL
+SELECT 1,
+       limit_id,
+       account_id,
+       prefixes,
+       NULL,
+       NULL,
+       NULL,
+       NULL,
+       NULL,
+       NULL,
+       velocity_limit.name,
+       period,
+       measure,
+       maximum,
+       action = 'block',
+       active,
+       account.time_zone
+  FROM velocity_limit
+  JOIN account USING (account_id)
+ WHERE account_id = ANY ($1::bigint[])
+ UNION ALL
+SELECT 2,
+       limit_id,
+       NULL,
+       NULL,
+       NULL,
+       period_from,
+       NULL,
+       NULL,
+       NULL,
+       NULL,
+       NULL,
+       NULL,
+       NULL,
+       amount,
+       alerted,
+       NULL,
+       NULL
+  FROM velocity_use
+  JOIN velocity_limit USING (limit_id)
+ WHERE account_id = ANY ($1::bigint[])
+   AND period_from > $2::timestamptz""",
     "write_calls": """
 WITH written AS (
 INSERT INTO call (client_id, session_key, call_id, status, account_id, party_id,
@@ -237,11 +328,12 @@ UPDATE call
        step_seconds = new.step_seconds,
        expires_at = new.expires_at,
        started_at = new.started_at,
-       reserved_micros = new.reserved_micros::bigint[]
+       reserved_micros = new.reserved_micros::bigint[],
+       levels = coalesce(new.levels, call.levels)
   FROM unnest($1::int[], $2::text[], $3::int[], $4::int[], $5::int[], $6::int[],
-              $7::timestamptz[], $8::timestamptz[], $9::text[], $10::int[])
+              $7::timestamptz[], $8::timestamptz[], $9::text[], $10::int[], $11::text[])
        AS new (client_id, session_key, granted_seconds, last_seconds, step, step_seconds,
-               expires_at, started_at, reserved_micros, version)
+               expires_at, started_at, reserved_micros, version, levels)
  CROSS JOIN LATERAL (
         SELECT call.ctid AS place
           FROM call
@@ -321,26 +413,60 @@ UPDATE cdr
        cause = new.cause,
        resource_group_out_id = new.resource_group_out_id,
        routes = coalesce(new.routes, cdr.routes),
+       levels = coalesce(new.levels, cdr.levels),
        postings = new.postings,
        flags = new.flags::text[]
   FROM unnest($1::bigint[], $2::bigint[], $3::int[], $4::text[], $5::bigint[], $6::text[],
-              $7::int[], $8::text[])
+              $7::int[], $8::text[], $9::text[])
        AS new (call_id, duration_ms, seconds, cause, resource_group_out_id, routes, postings,
-               flags)
+               flags, levels)
  WHERE cdr.call_id = new.call_id""",
     "write_charges": """
-INSERT INTO charge (call_id, level, account_id, currency, amount_micros, billed_seconds,
-                    rate_id, prefix)
+INSERT INTO charge (call_id, level, number, account_id, currency, amount_micros,
+                    billed_seconds, rate_id, prefix, exchange_e10, package_seconds)
 SELECT *
-  FROM unnest($1::bigint[], $2::smallint[], $3::bigint[], $4::text[], $5::bigint[], $6::int[],
-              $7::bigint[], $8::text[])
-    ON CONFLICT (call_id, level) DO UPDATE
-   SET account_id = EXCLUDED.account_id,
-       currency = EXCLUDED.currency,
-       amount_micros = EXCLUDED.amount_micros,
-       billed_seconds = EXCLUDED.billed_seconds,
-       rate_id = EXCLUDED.rate_id,
-       prefix = EXCLUDED.prefix""",
+  FROM unnest($1::bigint[], $2::smallint[], $3::smallint[], $4::bigint[], $5::text[],
+              $6::bigint[], $7::int[], $8::bigint[], $9::text[], $10::bigint[], $11::int[])""",
+    "write_holdings": """
+UPDATE package_holding
+   SET used_seconds = new.used_seconds,
+       reserved_seconds = new.reserved_seconds
+  FROM unnest($1::bigint[], $2::int[], $3::int[])
+       AS new (holding_id, used_seconds, reserved_seconds)
+ WHERE package_holding.holding_id = new.holding_id""",
+    "write_uses": """
+INSERT INTO velocity_use (limit_id, period_from, amount, alerted)
+SELECT limit_id, to_timestamp(period), amount, alerted
+  FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::boolean[])
+       AS new (limit_id, period, amount, alerted)
+    ON CONFLICT (limit_id, period_from) DO UPDATE
+   SET amount = EXCLUDED.amount,
+       alerted = EXCLUDED.alerted""",
+    "write_events": """
+INSERT INTO event (account_id, kind, detail)
+SELECT account_id, kind, detail::jsonb
+  FROM unnest($1::bigint[], $2::text[], $3::text[]) AS new (account_id, kind, detail)""",
+    # The trigger counts the revision up, once a batch, as the ledger has done.
+    "write_profiles": """
+WITH written AS (
+UPDATE account
+   SET pin_failures = new.pin_failures,
+       locked_until = new.locked_until,
+       first_used_at = new.first_used_at,
+       expires_at = new.expires_at
+  FROM unnest($1::bigint[], $2::int[], $3::timestamptz[], $4::timestamptz[], $5::timestamptz[],
+              $6::bigint[])
+       AS new (account_id, pin_failures, locked_until, first_used_at, expires_at, revision)
+ WHERE account.account_id = new.account_id
+   AND account.revision = new.revision - 1
+RETURNING 1
+)
+SELECT expect(count(*), cardinality($1)) FROM written""",
+    "write_anis": """
+INSERT INTO ani_map (ani, account_id)
+SELECT ani, account_id
+  FROM unnest($1::text[], $2::bigint[]) AS new (ani, account_id)
+    ON CONFLICT (ani) DO NOTHING""",
     "write_transactions": """
 INSERT INTO ledger_transaction (transaction_id, kind, reference, at)
 SELECT transaction_id, 'call', reference, at

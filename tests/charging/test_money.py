@@ -31,7 +31,7 @@ from aaa_server.rating.rate import Terms
 from aaa_server.storage import arrays
 from aaa_server.storage.database import connect
 from tests.charging import proof
-from tests.scenario import Scenario
+from tests.scenario import BEGINNING, Scenario
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -230,7 +230,7 @@ def ledger() -> Ledger:
     ],
 )
 def test_the_first_rule_that_applies_names_the_account(origin: Origin, found: Found | None) -> None:
-    answer = whose(origin, "44123", ledger())
+    answer = whose(origin, "44123", ledger(), BEGINNING)
     if found is None:
         assert isinstance(answer, Refused)
         assert answer.reason.value == "invalid-account"
