@@ -36,9 +36,13 @@ COMMANDS: dict[str, Entry] = {
     "demo-call": Entry("demo_call", "demo_call", "Place a call over RADIUS and show what it did."),
     "did": Entry("did", "did", "Numbers called from outside: inventory, prices, owners."),
     "doctor": Entry("doctor", "doctor", "Look for what is wrong and say what to do."),
+    "emergency": Entry("emergency", "emergency", "Emergency numbers, which always pass."),
+    "event": Entry("event", "event", "What somebody should know: low balances, limits, locks."),
     "import-rates": Entry("import_rates", "import_rates", "Import a rate file, all or nothing."),
+    "limit": Entry("limit", "limit", "Limits against fraud: calls, minutes, money a period."),
     "map": Entry("map", "map_", "Extension and ANI maps: whose call it is."),
     "migrate": Entry("migrate", "migrate", "Bring the database's schema up to date."),
+    "number-rule": Entry("number_rule", "number_rule", "Rewrite or block numbers; try it."),
     "package": Entry("package", "package", "Prepaid seconds: offer them, grant them, holdings."),
     "rate": Entry("rate", "rate", "Rates: add, set, close, look up."),
     "rate-group": Entry("rate_group", "rate_group", "Price lists and the routes of their calls."),
@@ -46,6 +50,7 @@ COMMANDS: dict[str, Entry] = {
         "resource_group", "resource_group", "Carrier connections, RG_xx: add, list, show, set."
     ),
     "route": Entry("simulate_call", "route", "Who would carry this number, in what order."),
+    "secrets": Entry("secrets", "secrets", "The key file: rotate it, see what it seals."),
     "serve": Entry("serve", "serve", "Run the server."),
     "simulate-call": Entry(
         "simulate_call", "simulate_call", "What a call would do, step by step. Touches nothing."
