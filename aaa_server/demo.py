@@ -16,12 +16,19 @@ from typing import TYPE_CHECKING, NamedTuple
 from aaa_server.rating.money import parse_micros, parse_nanos
 from aaa_server.storage import (
     accounts,
+    card_batches,
+    cards,
     clients,
     currencies,
+    did_assignments,
+    dids,
     maps,
+    number_rules,
+    packages,
     payments,
     rate_groups,
     resource_groups,
+    velocity_limits,
     viewer,
 )
 from aaa_server.storage.rates import RateRow, import_rates
@@ -98,6 +105,7 @@ ACCOUNTS = (
         "carl", "customer", "coast", "Carl, in euros", "coast-retail", limit="20", currency="EUR"
     ),
     DemoAccount("7700123456", "customer", "admin", "A calling card", "retail", "5", pin="1234"),
+    DemoAccount("paula", "customer", "admin", "60 minutes to 44 a month", "retail", "10"),
     DemoAccount("empty", "customer", "admin", "Without credit", "retail"),
     DemoAccount("single", "customer", "admin", "One call at once", "retail", "10", max_channels=1),
     DemoAccount("suspended", "customer", "admin", "Suspended", "retail", "10", status="suspended"),
@@ -125,6 +133,54 @@ PROVIDERS = (("RG_21", "acme", 50, 60), ("RG_22", "globex", 60, 50))
 ANIS = (("15551230001", "alice"), ("442079460001", "nora"), ("34911230001", "cora"))
 EXTENSIONS = (("1001", "", "alice"), ("1002", "", "bob"), ("2001", "north.example", "nora"))
 
+# What paula has: an hour a month to the United Kingdom.
+PACKAGE = packages.NewPackage(
+    name="uk-60", owner_id=0, currency="USD", seconds=3600, price_micros=3_000_000, prefixes=("44",)
+)
+PACKAGE_BUYER = "paula"
+
+# Their numbers and PINs are known to everybody; those of `sky-aaa cards create` are random.
+CARDS = (
+    card_batches.Secret("770010000014", "111111"),
+    card_batches.Secret("770010000022", "222222"),
+    card_batches.Secret("770010000030", "333333"),
+)
+CARD_BATCH = card_batches.NewBatch(
+    name="demo",
+    currency="USD",
+    face_value_micros=10_000_000,
+    valid_days=30,
+    surcharge_micros=20_000,
+)
+# Whoever calls from here uses the first card without its PIN.
+PINLESS_ANI = "15551230009"
+
+# A number of nora's, who pays north, who pays the operator, who pays the provider; and one
+# that calling cards are used over.
+DID = "442079460100"
+DID_OWNER = "nora"
+DID_RINGS = did_assignments.Destination("extension", "2001@north.example")
+DID_COST = dids.Terms(
+    monthly_micros=500_000, per_minute_nanos=4_000_000, initial_seconds=1, increment_seconds=1
+)
+DID_PRICES = (("north", 1_000_000, 6_000_000), ("nora", 1_500_000, 10_000_000))
+ACCESS_NUMBER = "442079460900"
+
+EMERGENCY_NUMBERS = (("112", "European Union"), ("911", "North America"))
+
+# How noel's phones dial: abroad with 00, at home, in the United Kingdom, with 0.
+DIALLING_ACCOUNT = "noel"
+DIALLING = (("00", 2, "", "abroad"), ("0", 1, "44", "national"))
+
+LIMITED_ACCOUNT = "paula"
+LIMIT = velocity_limits.NewLimit(
+    name="satellites",
+    prefixes=("870", "881", "882", "883"),
+    period="month",
+    measure="money",
+    maximum=10_000_000,
+)
+
 
 def load_demo(cursor: Cursor, keyring: Keyring) -> bool:
     """Load the demo in the cursor's transaction; False, and nothing done, where accounts exist."""
@@ -144,6 +200,10 @@ def load_demo(cursor: Cursor, keyring: Keyring) -> bool:
         maps.map_ani(cursor, ani, numbers[code])
     for extension, domain, code in EXTENSIONS:
         maps.map_extension(cursor, extension, domain, numbers[code])
+    _add_dids(cursor, admin)
+    _add_rules(cursor, admin)
+    _add_package(cursor, admin)
+    _add_cards(cursor, admin, keyring)
     for client in CLIENTS:
         new = clients.new(client.name, client.address, client.type)
         clients.add(cursor, admin, keyring, new, SECRET)
@@ -162,6 +222,10 @@ def describe() -> str:
         below = "" if demo.parent == "admin" else f" of {demo.parent}"
         kind = f"{demo.kind}{below}"
         lines.append(f"  {demo.code:<11} {kind:<19} {billing:<21} {secret}".rstrip())
+    lines.append(f"Number {DID} is {DID_OWNER}'s, {ACCESS_NUMBER} is for calling cards")
+    lines.append("Calling cards")
+    lines += [f"  {card.number}  PIN {card.pin}" for card in CARDS]
+    lines.append(f"  and without PIN from {PINLESS_ANI}: {CARDS[0].number}")
     lines.append(f"RADIUS clients, all with the secret {SECRET.decode()}")
     lines += [f"  {client.address:<11} {client.type}" for client in CLIENTS]
     lines += ["", "Place a first call:  .venv/bin/sky-aaa demo-call", ""]
@@ -259,6 +323,59 @@ def _add_account(
         account = accounts.find(cursor, admin, demo.code)
         accounts.change(cursor, account._replace(status=demo.status))
     return account_id
+
+
+def _add_dids(cursor: Cursor, admin: Viewer) -> None:
+    provider = accounts.find(cursor, admin, PROVIDERS[0][1])
+    dids.add(cursor, admin, provider, dids.Row(DID, DID_COST))
+    dids.add(cursor, admin, provider, dids.Row(ACCESS_NUMBER, dids.Terms()), access=True)
+    number = dids.find(cursor, admin, DID)
+    for code, monthly_micros, per_minute_nanos in DID_PRICES:
+        buyer = accounts.find(cursor, admin, code)
+        price = {"monthly_micros": monthly_micros, "per_minute_nanos": per_minute_nanos}
+        dids.set_price(cursor, admin, buyer, [number], price)
+    owner = accounts.find(cursor, admin, DID_OWNER)
+    did_assignments.assign(cursor, admin, number, owner, DID_RINGS)
+
+
+def _add_rules(cursor: Cursor, admin: Viewer) -> None:
+    """Numbers that are rewritten, numbers that always pass, and a limit."""
+    scope = number_rules.Scope(account=accounts.find(cursor, admin, DIALLING_ACCOUNT))
+    for prefix, strip, prepend, note in DIALLING:
+        rule = number_rules.new_rule(
+            prefix,
+            min_digits=None,
+            max_digits=None,
+            block=False,
+            strip=strip,
+            prepend=prepend,
+            note=note,
+        )
+        number_rules.add(cursor, admin, scope, rule)
+    for number, note in EMERGENCY_NUMBERS:
+        number_rules.add_emergency(cursor, admin, number, None, note)
+    limited = accounts.find(cursor, admin, LIMITED_ACCOUNT)
+    velocity_limits.add(cursor, admin, limited, LIMIT)
+
+
+def _add_package(cursor: Cursor, admin: Viewer) -> None:
+    seller = accounts.find(cursor, admin, admin.code)
+    new = PACKAGE._replace(owner_id=seller.account_id)
+    package = packages.add(cursor, admin, seller, new)
+    buyer = accounts.find(cursor, admin, PACKAGE_BUYER)
+    packages.grant(cursor, admin, buyer, package, begin=datetime.now(UTC))
+
+
+def _add_cards(cursor: Cursor, admin: Viewer, keyring: Keyring) -> None:
+    seller = accounts.find(cursor, admin, admin.code)
+    group = rate_groups.find_for_account(cursor, admin, "retail", seller.account_id)
+    new = CARD_BATCH._replace(rate_group_id=group.rate_group_id)
+    batch = card_batches.create(
+        cursor, admin, keyring, seller, new, count=len(CARDS), draw=lambda _count: list(CARDS)
+    )
+    card_batches.activate(cursor, admin, batch)
+    card = cards.find_to_change(cursor, admin, CARDS[0].number)
+    cards.add_ani(cursor, admin, card, PINLESS_ANI)
 
 
 def _add_resource_groups(

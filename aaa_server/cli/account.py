@@ -12,6 +12,7 @@ from aaa_server.cli.values import (
     AMOUNT,
     COUNT,
     CURRENCY,
+    DAYS,
     EXPIRY,
     LANGUAGE,
     TIME_ZONE,
@@ -62,6 +63,8 @@ def _profile_options(command: Callable[..., None]) -> Callable[..., None]:
             click.option("--calls-per-second", type=COUNT, help="0: no limit."),
             click.option("--maximum-call-seconds", type=COUNT, help="0: as the client has it."),
             click.option("--expires", type=EXPIRY, metavar="WHEN", help="Or: never."),
+            click.option("--valid-days", type=DAYS, help="From its first call on; 0: for ever."),
+            click.option("--surcharge", type=AMOUNT, help="A call, over a cards' access number."),
             click.option("--language", type=LANGUAGE),
             click.option("--time-zone", type=TIME_ZONE),
             click.option(
@@ -176,6 +179,8 @@ def _new_account(
         expires_at=options["expires"],
         language=options["language"] or above.language,
         time_zone=options["time_zone"] or above.time_zone,
+        valid_days=options["valid_days"] or None,
+        surcharge_micros=options["surcharge"] or 0,
     )
 
 
@@ -203,6 +208,7 @@ def _set_secrets(session: Session, work: Work, account_id: int, secrets: dict[st
 @click.option("--status", type=click.Choice(["active", "suspended", "closed"]))
 @click.option("--parent", metavar="CODE", help="Only its direct accounts.")
 @click.option("--search", metavar="TEXT", help="In code or name.")
+@click.option("--cards", is_flag=True, help="Calling cards too; `cards list` has those.")
 @click.option("--after", metavar="CODE", default="", help="Go on after this code.")
 @click.option("--limit", type=click.IntRange(1, accounts.LIST_MAX), default=1000, show_default=True)
 @output_option
@@ -213,6 +219,7 @@ def list_(
     status: str | None,
     parent: str | None,
     search: str | None,
+    cards: bool,
     after: str,
     limit: int,
 ) -> None:
@@ -226,6 +233,7 @@ def list_(
             status=status or "",
             parent_id=parent_id,
             search=search or "",
+            cards=cards,
             after=after,
             limit=limit,
         )
@@ -262,6 +270,11 @@ def _record(one: Account) -> Row:
         "calls_per_second": one.calls_per_second,
         "maximum_call_seconds": one.maximum_call_seconds,
         "expires_at": one.expires_at,
+        "valid_days": one.valid_days,
+        "first_used_at": one.first_used_at,
+        "surcharge": amount(one.surcharge_micros),
+        "pin_failures": one.pin_failures,
+        "locked_until": one.locked_until,
         "language": one.language,
         "time_zone": one.time_zone,
         "created_at": one.created_at,
@@ -273,6 +286,8 @@ def _audited(one: Account) -> dict[str, Any]:
     record = dict(_record(one))
     for cache in ("balance", "reserved", "available", "calls"):
         del record[cache]
+    for happened in ("first_used_at", "pin_failures", "locked_until"):
+        del record[happened]
     return record
 
 
@@ -322,6 +337,7 @@ def _changed(work: Work, before: Account, given: dict[str, Any]) -> Account:
     renamed = {
         "credit_limit": "credit_limit_micros",
         "expires": "expires_at",
+        "surcharge": "surcharge_micros",
     }
     values = {renamed.get(key, key): value for key, value in given.items()}
     if "rate_group" in values:
@@ -335,6 +351,8 @@ def _changed(work: Work, before: Account, given: dict[str, Any]) -> Account:
             ).rate_group_id
     if "maximum_call_seconds" in values:
         values["maximum_call_seconds"] = values["maximum_call_seconds"] or None
+    if "valid_days" in values:
+        values["valid_days"] = values["valid_days"] or None
     if values.get("prepaid") and "credit_limit_micros" not in values:
         values["credit_limit_micros"] = 0
     return before._replace(**values)

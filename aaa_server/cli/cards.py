@@ -9,7 +9,7 @@ import click
 
 from aaa_server.cli.context import Session, pass_session
 from aaa_server.cli.output import amount, output_option, show_record, show_rows
-from aaa_server.cli.values import AMOUNT, CURRENCY, EXPIRY
+from aaa_server.cli.values import AMOUNT, CURRENCY, DAYS, EXPIRY
 from aaa_server.rating.prefix import number_of
 from aaa_server.storage import accounts, card_batches, rate_groups
 from aaa_server.storage import cards as storage
@@ -78,7 +78,7 @@ def _serial_options(command: Callable[..., None]) -> Callable[..., None]:
 @click.option("--digits", type=int, default=12, show_default=True, help="Of the card number.")
 @click.option("--pin-digits", type=int, default=6, show_default=True)
 @click.option("--prefix", default="", metavar="NNN", help="What the numbers begin with.")
-@click.option("--valid-days", type=click.IntRange(1, 36_500), help="From the first call on.")
+@click.option("--valid-days", type=DAYS, help="From the first call on; 0: for ever.")
 @click.option("--expires", type=EXPIRY, metavar="WHEN", help="Used or not.  [default: never]")
 @click.option("--surcharge", type=AMOUNT, default="0", help="A call, over an access number.")
 @click.option("--active", is_flag=True, help="Activate them at once.")
@@ -101,7 +101,7 @@ def create(session: Session, /, batch: str, count: int, **options: Any) -> None:
             currency=options["currency"] or owner.currency,
             face_value_micros=options["face_value"],
             rate_group_id=group.rate_group_id,
-            valid_days=options["valid_days"],
+            valid_days=options["valid_days"] or None,
             surcharge_micros=options["surcharge"],
             expires_at=options["expires"],
         )

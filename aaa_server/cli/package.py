@@ -9,7 +9,7 @@ import click
 
 from aaa_server.cli.context import BadData, Session, pass_session
 from aaa_server.cli.output import amount, output_option, show_record, show_rows
-from aaa_server.cli.values import AMOUNT, CURRENCY, WHEN
+from aaa_server.cli.values import AMOUNT, CURRENCY, DAYS, WHEN
 from aaa_server.rating.money import LARGEST
 from aaa_server.rating.prefix import number_of
 from aaa_server.storage import accounts, packages
@@ -64,7 +64,7 @@ def _options(command: Callable[..., None]) -> Callable[..., None]:
             click.option("--period", type=click.Choice(packages.PERIODS), help="[default: month]"),
             click.option(
                 "--valid-days",
-                type=click.IntRange(0, 36_500),
+                type=DAYS,
                 help="How long --period once lasts; 0: without end.",
             ),
             click.option(

@@ -89,6 +89,7 @@ RESOURCE_GROUP = _Checked("rg_xx", _resource_group)
 TIME_ZONE = _Checked("zone", _time_zone)
 LANGUAGE = _Checked("language", _language)
 COUNT = click.IntRange(min=0, max=2**31 - 1)
+DAYS = click.IntRange(min=0, max=36_500)  # a century: more is a slip of the keyboard
 
 
 def read_secret(path: str | None, what: str) -> bytes | None:

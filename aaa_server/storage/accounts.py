@@ -48,6 +48,11 @@ class Account(NamedTuple):
     balance_micros: int
     reserved_micros: int
     channels: int
+    valid_days: int | None
+    surcharge_micros: int
+    first_used_at: datetime | None
+    pin_failures: int
+    locked_until: datetime | None
 
     @property
     def available_micros(self) -> int:
@@ -80,16 +85,19 @@ class NewAccount(NamedTuple):
     expires_at: datetime | None = None
     language: str = "en"
     time_zone: str = "UTC"
+    valid_days: int | None = None
+    surcharge_micros: int = 0
 
 
 class Filter(NamedTuple):
-    """Which accounts to list; '' and None: all."""
+    """Which accounts to list; '' and None: all. Calling cards of batches with `cards` only."""
 
     kind: str = ""
     status: str = ""
     parent_id: int | None = None
     account_ids: Sequence[int] | None = None
     search: str = ""
+    cards: bool = True
     after: str = ""
     limit: int = LIST_MAX
 
@@ -141,7 +149,12 @@ def _select(cursor: Cursor, viewer: Viewer, wanted: Filter, *, code: str) -> lis
                account.created_at,
                account.balance_micros,
                account.reserved_micros,
-               account.channels
+               account.channels,
+               account.valid_days,
+               account.surcharge_micros,
+               account.first_used_at,
+               account.pin_failures,
+               account.locked_until
           FROM account
           LEFT JOIN account AS parent ON parent.account_id = account.parent_id
           LEFT JOIN rate_group ON rate_group.rate_group_id = account.rate_group_id
@@ -154,6 +167,7 @@ def _select(cursor: Cursor, viewer: Viewer, wanted: Filter, *, code: str) -> lis
            AND (%(search)s = ''
                 OR strpos(lower(account.code), lower(%(search)s)) > 0
                 OR strpos(lower(account.name), lower(%(search)s)) > 0)
+           AND (%(cards)s OR account.card_batch_id IS NULL)
            AND account.code > %(after)s
          ORDER BY account.code
          LIMIT %(limit)s
@@ -177,11 +191,12 @@ def add(cursor: Cursor, new: NewAccount) -> int:
             INSERT INTO account (
                        code, kind, parent_id, name, email, prepaid, currency,
                        credit_limit_micros, rate_group_id, max_channels, calls_per_second,
-                       maximum_call_seconds, expires_at, language, time_zone)
+                       maximum_call_seconds, expires_at, language, time_zone, valid_days,
+                       surcharge_micros)
             VALUES (%(code)s, %(kind)s, %(parent_id)s, %(name)s, %(email)s, %(prepaid)s,
                     %(currency)s, %(credit_limit_micros)s, %(rate_group_id)s, %(max_channels)s,
                     %(calls_per_second)s, %(maximum_call_seconds)s, %(expires_at)s,
-                    %(language)s, %(time_zone)s)
+                    %(language)s, %(time_zone)s, %(valid_days)s, %(surcharge_micros)s)
             RETURNING account_id
             """,
             new._asdict(),
@@ -206,6 +221,7 @@ def _check_text(error: psycopg2.errors.CheckViolation, code: str) -> str:
         "account_code_check": f"{code!r} is no account code: 1 to 64 characters without spaces",
         "account_currency_check": "a currency is three capital letters, such as EUR",
         "account_credit_limit_micros_check": "a credit limit is not below 0",
+        "account_surcharge_micros_check": "a surcharge is not below 0",
         "account_check": "a prepaid account has no credit limit: make it --postpaid",
     }.get(constraint, f"account {code}: a value is out of range ({constraint})")
 
@@ -227,7 +243,9 @@ def change(cursor: Cursor, account: Account) -> None:
                    status = %(status)s,
                    expires_at = %(expires_at)s,
                    language = %(language)s,
-                   time_zone = %(time_zone)s
+                   time_zone = %(time_zone)s,
+                   valid_days = %(valid_days)s,
+                   surcharge_micros = %(surcharge_micros)s
              WHERE account_id = %(account_id)s
             """,
             {**account._asdict(), "chain": None},

@@ -48,7 +48,7 @@ def test_it_loads_once(database_url: str, key_file: Path) -> None:
         with transaction(connection) as cursor:
             assert not demo.load_demo(cursor, keyring)
             cursor.execute("SELECT count(*) FROM account")
-            assert cursor.fetchone() == (16,)
+            assert cursor.fetchone() == (1 + len(demo.ACCOUNTS) + len(demo.CARDS),)
 
 
 def test_the_deck_is_real_and_whole() -> None:
@@ -114,4 +114,6 @@ def test_what_it_says_of_itself_names_everybody() -> None:
     for account in demo.ACCOUNTS:
         assert account.code in text
         assert account.password in text
+    for card in demo.CARDS:
+        assert f"{card.number}  PIN {card.pin}" in text
     assert "sky-aaa demo-call" in text

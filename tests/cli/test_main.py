@@ -137,7 +137,7 @@ def test_output_is_chosen_before_or_after_the_command(unchanged: Sky) -> None:
 
 def test_csv_has_one_head_and_one_line_for_each(unchanged: Sky) -> None:
     rows = list(csv.DictReader(io.StringIO(unchanged("account", "list", "-o", "csv").out)))
-    assert len(rows) == 16
+    assert len(rows) == 17
     assert next(row for row in rows if row["code"] == "carl")["currency"] == "EUR"
 
 
