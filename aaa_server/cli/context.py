@@ -61,9 +61,14 @@ class Session:
     @cached_property
     def keyring(self) -> Keyring:
         """The key that secrets are sealed with."""
+        from aaa_server.storage.sealed import open_keyring
         from aaa_server.storage.secrets import Keyring
 
-        return Keyring.open(self.config.secrets.key_file)
+        path = self.config.secrets.key_file
+        if path.exists():
+            return Keyring.open(path)
+        with self.connection() as connection:
+            return open_keyring(path, connection)
 
     @contextlib.contextmanager
     def connection(self) -> Iterator[Connection]:

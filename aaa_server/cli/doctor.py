@@ -300,9 +300,15 @@ def _postgres(server: Server) -> Iterator[Finding]:
 
 def _secrets(session: Session, cursor: Cursor) -> Iterator[Finding]:
     from aaa_server.storage import findings
+    from aaa_server.storage.sealed import is_any, missing_text
     from aaa_server.storage.secrets import SecretsError
 
     try:
+        path = session.config.secrets.key_file
+        if not path.exists():
+            if is_any(cursor):
+                raise SecretsError(missing_text(path))
+            return
         for table, row_id, column, sealed in findings.sealed_secrets(cursor):
             session.keyring.unseal(sealed, table=table, row_id=row_id, column=column)
     except SecretsError as error:

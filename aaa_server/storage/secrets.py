@@ -7,6 +7,8 @@ not open. A sealed value is: version (1 octet), key id (1), nonce (12), cipherte
 from __future__ import annotations
 
 import contextlib
+import hashlib
+import hmac
 import os
 import stat
 from typing import TYPE_CHECKING
@@ -32,14 +34,20 @@ class SecretsError(Exception):
 class Keyring:
     """Keys by their id; the highest id seals, every one unseals.
 
-    The file has one line a key: "id hexadecimal-key". To rotate, append a line with the next
-    id; values sealed with the old one still open.
+    The file has one line a key: "id hexadecimal-key". A key that is added to it while the
+    keyring is in use is found when a value needs it, or by `refresh`.
     """
 
     def __init__(self, keys: Mapping[int, bytes]) -> None:
+        self._path: Path | None = None
+        self._stamp: tuple[int, int, int] | None = None
+        self._take(keys)
+
+    def _take(self, keys: Mapping[int, bytes]) -> None:
         assert keys, "a keyring has at least one key"
+        self._keys = dict(keys)
         self._ciphers = {key_id: AESGCM(key) for key_id, key in keys.items()}
-        self._sealing_id = max(keys)
+        self.sealing_id = max(keys)
 
     @classmethod
     def open(cls, path: Path) -> Keyring:
@@ -50,21 +58,38 @@ class Keyring:
         try:
             with contextlib.suppress(FileExistsError):
                 _make_key_file(path)
-            with path.open(encoding="ascii") as file:
-                mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
-                if mode & 0o077:
-                    raise SecretsError(
-                        f"{path}: mode {mode:04o} lets others read the keys: chmod 600 {path}"
-                    )
-                return cls(_parsed(file.read(), path))
-        except (OSError, UnicodeDecodeError) as error:
+        except OSError as error:
             raise SecretsError(f"{path}: {error}") from error
+        stamp = _stamp(path)
+        keyring = cls(_read(path))
+        keyring._path, keyring._stamp = path, stamp
+        return keyring
+
+    def refresh(self) -> bool:
+        """Read the key file again if it has changed; whether it had.
+
+        A file that has gone changes nothing; of one that cannot be used it is said once, by
+        `SecretsError`, and the keys stay.
+        """
+        stamp = None if self._path is None else _stamp(self._path)
+        if self._path is None or stamp is None or stamp == self._stamp:
+            return False
+        self._stamp = stamp
+        self._take(_read(self._path))
+        return True
+
+    def derive(self, purpose: str) -> tuple[bytes, ...]:
+        """A key for `purpose` of each key, the one that seals first: nobody learns them of it."""
+        return tuple(
+            hmac.digest(self._keys[key_id], purpose.encode(), hashlib.sha256)
+            for key_id in sorted(self._keys, reverse=True)
+        )
 
     def seal(self, plain: bytes, *, table: str, row_id: int, column: str) -> bytes:
         """`plain` for that column of that row, and for no other."""
         nonce = os.urandom(NONCE_OCTETS)
-        head = bytes((VERSION, self._sealing_id))
-        cipher = self._ciphers[self._sealing_id]
+        head = bytes((VERSION, self.sealing_id))
+        cipher = self._ciphers[self.sealing_id]
         return head + nonce + cipher.encrypt(nonce, plain, head + _place(table, row_id, column))
 
     def unseal(self, sealed: bytes, *, table: str, row_id: int, column: str) -> bytes:
@@ -74,6 +99,8 @@ class Keyring:
         if len(sealed) < 2 + NONCE_OCTETS + TAG_OCTETS or sealed[0] != VERSION:
             raise SecretsError(f"{where}: this is no sealed value")
         cipher = self._ciphers.get(sealed[1])
+        if cipher is None and self.refresh():
+            cipher = self._ciphers.get(sealed[1])
         if cipher is None:
             raise SecretsError(f"{where}: sealed with key {sealed[1]}, which the key file lacks")
         head, nonce, body = sealed[:2], sealed[2 : 2 + NONCE_OCTETS], sealed[2 + NONCE_OCTETS :]
@@ -87,6 +114,65 @@ class Keyring:
 
 def _place(table: str, row_id: int, column: str) -> bytes:
     return f"{table}/{row_id}/{column}".encode()
+
+
+def add_key(path: Path) -> int:
+    """Add a key to the file, which seals from now on; its id. The others stay, to read with.
+
+    The file is never seen half written. Raises `SecretsError`.
+    """
+    keys = _read(path)
+    key_id = max(keys) + 1
+    if key_id > KEY_ID_MAX:
+        raise SecretsError(f"{path}: there can be no key above {KEY_ID_MAX}: remove old ones")
+    path = path.resolve()
+    unfinished = path.with_name(f"{path.name}.{os.getpid()}")
+    try:
+        owner = path.stat()
+        lines = path.read_text(encoding="ascii").splitlines()
+        lines.append(f"{key_id} {os.urandom(KEY_OCTETS).hex()}")
+        descriptor = os.open(unfinished, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
+        try:
+            with os.fdopen(descriptor, "w", encoding="ascii") as file:
+                file.write("\n".join(lines) + "\n")
+                file.flush()
+                if (owner.st_uid, owner.st_gid) != (os.geteuid(), os.getegid()):
+                    os.fchown(file.fileno(), owner.st_uid, owner.st_gid)
+                os.fsync(file.fileno())
+            unfinished.replace(path)
+        finally:
+            unfinished.unlink(missing_ok=True)
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+    except OSError as error:
+        raise SecretsError(f"{path}: {error}") from error
+    return key_id
+
+
+def _stamp(path: Path) -> tuple[int, int, int] | None:
+    """What tells whether the file is still the one that was read; None: it cannot be seen."""
+    try:
+        seen = path.stat()
+    except OSError:
+        return None
+    return seen.st_ino, seen.st_mtime_ns, seen.st_size
+
+
+def _read(path: Path) -> dict[int, bytes]:
+    """The keys in the file. Raises `SecretsError`."""
+    try:
+        with path.open(encoding="ascii") as file:
+            mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
+            if mode & 0o077:
+                raise SecretsError(
+                    f"{path}: mode {mode:04o} lets others read the keys: chmod 600 {path}"
+                )
+            return _parsed(file.read(), path)
+    except (OSError, UnicodeDecodeError) as error:
+        raise SecretsError(f"{path}: {error}") from error
 
 
 def _make_key_file(path: Path) -> None:

@@ -78,8 +78,11 @@ def test_after_a_rotation_old_values_open_and_new_ones_need_the_new_key(tmp_path
         file.write(f"# 2026\n2 {os.urandom(32).hex()}\n")
     both = Keyring.open(path)
     assert unseal(both, sealed_before) == b"before"
+    sealed_after = seal(both, b"after")
+    assert unseal(old, sealed_after) == b"after"  # it reads the file again
+    path.write_text(path.read_text().splitlines()[0] + "\n")
     with pytest.raises(SecretsError, match="key 2, which the key file lacks"):
-        unseal(old, seal(both, b"after"))
+        unseal(Keyring.open(path), sealed_after)
 
 
 @pytest.mark.parametrize(
