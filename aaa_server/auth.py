@@ -22,7 +22,8 @@ from aaa_server.charging.requests import (
 )
 from aaa_server.group_commit import Overloaded
 from aaa_server.radius.dialect import DIALECTS
-from aaa_server.radius.packet import ACCESS_REJECT, encode_reply
+from aaa_server.radius.dialects import reply
+from aaa_server.radius.packet import ACCESS_CHALLENGE, ACCESS_REJECT, encode_reply
 from aaa_server.storage.database import DatabaseUnavailable
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from aaa_server.online_charging import OnlineCharging
     from aaa_server.radius.call import AccessCall
     from aaa_server.radius.client import Client
+    from aaa_server.radius.nonce import Nonces
     from aaa_server.radius.receive import Fresh
 
 log = Logger()
@@ -42,7 +44,8 @@ log = Logger()
 # RADIUS delays the answer to a wrong guess; a caller who waits for his call is not delayed.
 REJECT_DELAY_SECONDS = 1.0
 
-_NO_DIGEST = Refused(Refusal.INVALID_PASSWORD, "Digest authentication is not supported yet")
+# The realm of a challenge where neither the configuration nor the request names one.
+REALM = "sky-aaa"
 
 
 class Limits(NamedTuple):
@@ -53,24 +56,69 @@ class Limits(NamedTuple):
 
 
 class Authorization:
-    """Answers Access-Requests. `refusals` counts them by reason."""
+    """Answers Access-Requests. `refusals` counts them by reason.
+
+    `realm` is the only one that digests may have; '' allows any.
+    """
 
     def __init__(
-        self, charging: OnlineCharging, *, now: Callable[[], datetime], limits: Limits
+        self,
+        charging: OnlineCharging,
+        *,
+        now: Callable[[], datetime],
+        limits: Limits,
+        nonces: Nonces,
+        realm: str = "",
     ) -> None:
         self.refusals: dict[str, int] = {}
         self._charging = charging
         self._now = now
         self._limits = limits
+        self._nonces = nonces
+        self._realm = realm
 
     def answer(self, fresh: Fresh) -> Deferred[bytes | None]:
         """The reply's octets once it is committed; None: silence."""
         call = DIALECTS[fresh.client.type].access(fresh)
-        request = charging_request(call, fresh.client, self._now(), self._limits)
+        at = self._now()
+        if type(call.credential) is Digest or call.service == "challenge":
+            answered = self._digest(fresh, call, at)
+            if answered is not None:
+                return succeed(answered)
+        request = charging_request(call, fresh.client, at, self._limits)
         if isinstance(request, Refused):
             return succeed(self._reply(fresh, call, request))
         answer: Deferred[ChargingAnswer] = self._charging.ask(request)
         return answer.addCallbacks(lambda decided: self._reply(fresh, call, decided), silence)
+
+    def _digest(self, fresh: Fresh, call: AccessCall, at: datetime) -> bytes | None:
+        """The answer to a digest whose nonce or realm will not do; None where they will.
+
+        A nonce that is none of ours is the client's own, who then looks after its age.
+        """
+        if call.service == "challenge":
+            return self._challenge(fresh, call.realm, at, stale=False)
+        assert isinstance(call.credential, Digest)
+        fields = dict(call.credential.fields)
+        realm, nonce = fields.get("realm", ""), fields.get("nonce", "")
+        if self._realm and realm != self._realm:
+            refused = Refused(Refusal.INVALID_PASSWORD, f"the digest's realm is not {self._realm}")
+            return self._reply(fresh, call, refused)
+        if self._nonces.is_good(nonce, at):
+            return None
+        if fresh.client.digest_nonces == "server" or self._nonces.is_ours(nonce):
+            return self._challenge(fresh, realm, at, stale=True)
+        return None
+
+    def _challenge(self, fresh: Fresh, realm: str, at: datetime, *, stale: bool) -> bytes:
+        nonce = self._nonces.make(at)
+        return encode_reply(
+            ACCESS_CHALLENGE,
+            fresh.packet,
+            fresh.secret,
+            reply.challenge(self._realm or realm or REALM, nonce, stale=stale),
+            message_authenticator=fresh.client.send_message_authenticator,
+        )
 
     def _reply(self, fresh: Fresh, call: AccessCall, answer: ChargingAnswer) -> bytes:
         client = fresh.client
@@ -95,8 +143,6 @@ def charging_request(
     """What an Access-Request asks of the charging core, or why it is refused at once."""
     if call.problem:
         return Refused(Refusal.INVALID_ARGUMENT, call.problem)
-    if isinstance(call.credential, Digest):
-        return _NO_DIGEST
     if call.service == "call":
         return Authorize(
             client.client_id,

@@ -52,12 +52,16 @@ class DatabaseConfig:
 
 @dataclass(frozen=True, slots=True)
 class RadiusConfig:
-    """Every address is bound at both ports; port 0 takes a free one."""
+    """Every address is bound at both ports; port 0 takes a free one.
+
+    `digest_realm` is the only one that digests may have; "" allows any.
+    """
 
     address: tuple[str, ...] = ("0.0.0.0", "::")
     auth_port: int = _port(1812)
     acct_port: int = _port(1813)
     processes: int = _number(1, minimum=1, maximum=256)
+    digest_realm: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +104,24 @@ class PortalConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class WorkerConfig:
+    """How often each job runs, and how long records are kept; 0 days or months: for ever.
+
+    `ring_seconds` is how long a call may have rung of whose answer nobody has told.
+    """
+
+    fees_seconds: int = _number(3_600, minimum=1, maximum=86_400)
+    route_quality_seconds: int = _number(300, minimum=1, maximum=86_400)
+    low_balance_seconds: int = _number(60, minimum=1, maximum=86_400)
+    expiry_seconds: int = _number(300, minimum=1, maximum=86_400)
+    partitions_seconds: int = _number(21_600, minimum=1, maximum=86_400)
+    housekeeping_seconds: int = _number(86_400, minimum=1, maximum=604_800)
+    event_days: int = _number(400, minimum=0, maximum=100_000)
+    cdr_months: int = _number(0, minimum=0, maximum=1_200)
+    ring_seconds: int = _number(60, minimum=0, maximum=3_600)
+
+
+@dataclass(frozen=True, slots=True)
 class SecretsConfig:
     """`key_file` is made at the first start, beside the embedded database."""
 
@@ -110,13 +132,14 @@ class SecretsConfig:
 class Config:
     """All of it; `origins` tells where each "section.key" was set."""
 
-    services: tuple[str, ...] = ("radius",)
+    services: tuple[str, ...] = ("radius", "worker")
     database: DatabaseConfig = DatabaseConfig()
     radius: RadiusConfig = RadiusConfig()
     charging: ChargingConfig = ChargingConfig()
     log: LogConfig = LogConfig()
     metrics: MetricsConfig = MetricsConfig()
     portal: PortalConfig = PortalConfig()
+    worker: WorkerConfig = WorkerConfig()
     secrets: SecretsConfig = SecretsConfig()
     origins: Mapping[str, str] = field(default_factory=dict, compare=False)
 
@@ -127,7 +150,7 @@ class Config:
             yield key, _masked(value, specification), self.origins.get(key, "default")
 
 
-SERVICES = ("radius",)
+SERVICES = ("radius", "worker")
 SECTIONS: dict[str, type] = {
     "database": DatabaseConfig,
     "radius": RadiusConfig,
@@ -135,6 +158,7 @@ SECTIONS: dict[str, type] = {
     "log": LogConfig,
     "metrics": MetricsConfig,
     "portal": PortalConfig,
+    "worker": WorkerConfig,
     "secrets": SecretsConfig,
 }
 

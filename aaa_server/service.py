@@ -30,6 +30,7 @@ from aaa_server.group_commit import Overloaded
 from aaa_server.metrics import Metrics, MetricsService
 from aaa_server.online_charging import OnlineCharging, policy_of
 from aaa_server.radius.client import ClientTable
+from aaa_server.radius.nonce import Nonces
 from aaa_server.radius.receive import Receiver
 from aaa_server.radius.server import RadiusServer
 from aaa_server.storage import watch
@@ -45,7 +46,8 @@ from aaa_server.storage.database import (
 )
 from aaa_server.storage.embedded import OpenDatabase, open_database
 from aaa_server.storage.migrate import migrate
-from aaa_server.storage.secrets import Keyring, SecretsError
+from aaa_server.storage.sealed import open_keyring
+from aaa_server.storage.secrets import SecretsError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -54,6 +56,7 @@ if TYPE_CHECKING:
     from twisted.python.failure import Failure
 
     from aaa_server.config import Config
+    from aaa_server.storage.secrets import Keyring
 
 log = Logger()
 
@@ -62,6 +65,7 @@ RESTART_SECONDS_MIN = 0.5
 RESTART_SECONDS_MAX = 30.0
 STOP_SECONDS_MAX = 5.0  # for the transaction in flight and what waits behind it
 SILENT_LOOKS = 5  # every so many of them calls that have fallen silent are looked for
+NONCE_PURPOSE = "digest nonce"
 
 # Fewer requests than this between two looks: time to look for garbage.
 QUIET_REQUESTS = 100
@@ -93,6 +97,7 @@ class ChargingServer(Service):
         self._watch_connection = Connection(url, reactor=reactor, clock=reactor, quiet=True)
         self._database = ChargingDatabase(self._charging_connection)
         self._catalogue = CatalogueHolder(self._price_connection)
+        self._nonces = Nonces(keyring.derive(NONCE_PURPOSE))
         charging = config.charging
         self._store = ChargingStore(
             catalogue=self._catalogue,
@@ -110,6 +115,8 @@ class ChargingServer(Service):
             self.charging,
             now=self._now,
             limits=Limits(charging.slice_seconds, charging.maximum_call_seconds),
+            nonces=self._nonces,
+            realm=config.radius.digest_realm,
         )
         self.receiver = Receiver(ClientTable(()), reactor.seconds)
         self.server = RadiusServer(
@@ -186,6 +193,7 @@ class ChargingServer(Service):
             looks += 1
             try:
                 self._tidy_when_quiet()
+                self._look_at_key_file()
                 await self._look_at_clients()
                 if looks % SILENT_LOOKS == 0:
                     await self._close_silent_calls()
@@ -210,6 +218,14 @@ class ChargingServer(Service):
         if requests - self._requests_before < QUIET_REQUESTS:
             _tidy_memory()
         self._requests_before = requests
+
+    def _look_at_key_file(self) -> None:
+        try:
+            if self._keyring.refresh():
+                self._nonces.keys = self._keyring.derive(NONCE_PURPOSE)
+                log.info("The key file has changed and was read again")
+        except SecretsError as error:
+            log.error("The changed key file is not used: {reason}", reason=str(error))
 
     async def _look_at_clients(self) -> None:
         signing = self.receiver.take_newly_signing()
@@ -353,7 +369,8 @@ class SkyAaa(MultiService):
     async def _start(self) -> SkyAaa:
         config = self._config
         self._opened = open_database(config)
-        keyring = Keyring.open(config.secrets.key_file)
+        with contextlib.closing(connect(self._opened.url)) as connection:
+            keyring = open_keyring(config.secrets.key_file, connection)
         if self._stand_alone:
             prepare(self._opened.url, keyring, demo=self._demo)
         self.radius = ChargingServer(

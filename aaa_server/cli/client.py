@@ -56,6 +56,11 @@ def _options(command: Callable[..., None]) -> Callable[..., None]:
             click.option("--maximum-call-seconds", type=click.IntRange(min=1)),
             click.option("--disconnect-port", type=click.IntRange(1, 65535)),
             click.option(
+                "--digest-nonces",
+                type=click.Choice(["client", "server"]),
+                help="Who makes the nonces of digests; server: no others are taken.",
+            ),
+            click.option(
                 "--return-code",
                 "return_codes",
                 multiple=True,

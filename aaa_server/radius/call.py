@@ -17,7 +17,8 @@ class AccessCall(NamedTuple):
     """What an Access-Request asks.
 
     `service`: call (authorise a call), authenticate (who is it, what is there to spend),
-    reauthorize (more time), end (call N of this channel is over, settle it).
+    reauthorize (more time), end (call N of this channel is over, settle it), challenge (a
+    nonce for a digest in `realm`).
     `problem`, where not '', says why the request is refused whatever the account.
     """
 
@@ -42,6 +43,7 @@ class AccessCall(NamedTuple):
     # Of a call: "", did or card; of an authenticate: "", query, card or register.
     mode: str = ""
     did: str = ""  # the number of ours that is called: of a mode did, or a card's access number
+    realm: str = ""  # what a challenge is to name
 
 
 class AccountingCall(NamedTuple):

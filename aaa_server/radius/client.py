@@ -47,6 +47,7 @@ class Client:
 
     `require_message_authenticator` and `limit_proxy_state` are yes, no or auto;
     `refuse_with` is accept or reject; `bill_leg` is answer, originate or any.
+    `digest_nonces` is client (it may make them itself) or server.
     `return_codes` overrides h323-return-code by the value of a `Refusal`.
     """
 
@@ -66,6 +67,7 @@ class Client:
     maximum_call_seconds: int | None = None
     return_codes: Mapping[str, int] = field(default_factory=dict)
     disconnect_port: int | None = None
+    digest_nonces: str = "client"
 
     def __post_init__(self) -> None:
         if not 1 <= len(self.secrets) <= 2:

@@ -33,7 +33,10 @@ ACCESS_ACCEPT = 2
 ACCESS_REJECT = 3
 ACCOUNTING_REQUEST = 4
 ACCOUNTING_RESPONSE = 5
+ACCESS_CHALLENGE = 11
 STATUS_SERVER = 12  # RFC 5997
+DISCONNECT_REQUEST = 40  # RFC 5176
+COA_REQUEST = 43  # RFC 5176
 
 PROXY_STATE = 33
 VENDOR_SPECIFIC = 26
@@ -313,18 +316,19 @@ def encode_request(
 ) -> bytes:
     """A signed request, as a NAS sends it.
 
-    `authenticator` is 16 random octets; of an Accounting-Request it is computed (RFC 2866 §3).
+    `authenticator` is 16 random octets; of an Accounting-Request, a Disconnect-Request and a
+    CoA-Request it is computed (RFC 2866 §3, RFC 5176 §2.3).
     """
     body = encode_attributes(attributes)
     length = HEADER_OCTETS + len(body) + (18 if message_authenticator else 0)
     if length > PACKET_OCTETS_MAX:
         raise ValueError(f"a request of {length} octets; {PACKET_OCTETS_MAX} are allowed")
     head = bytes((code, identifier, length >> 8, length & 255))
-    accounting = code == ACCOUNTING_REQUEST
-    start = head + (_ZEROS if accounting else authenticator)
+    computed = code in (ACCOUNTING_REQUEST, DISCONNECT_REQUEST, COA_REQUEST)
+    start = head + (_ZEROS if computed else authenticator)
     if message_authenticator:
         body = b"\x50\x12" + secret.sign(start + b"\x50\x12" + _ZEROS + body) + body
-    if accounting:
+    if computed:
         authenticator = md5(start + body + secret.octets).digest()
     return head + authenticator + body
 

@@ -15,6 +15,7 @@ from zope.interface import implementer
 from aaa_server.radius.client import ACCT, AUTH
 from aaa_server.radius.packet import (
     ACCESS_ACCEPT,
+    ACCESS_CHALLENGE,
     ACCESS_REJECT,
     ACCOUNTING_RESPONSE,
     PACKET_OCTETS_MAX,
@@ -345,7 +346,12 @@ def listening_socket(address: str, port: int, *, reuse_port: bool) -> socket.soc
     return bound
 
 
-_REPLIES = {ACCESS_ACCEPT: "accepts", ACCESS_REJECT: "rejects", ACCOUNTING_RESPONSE: "responses"}
+_REPLIES = {
+    ACCESS_ACCEPT: "accepts",
+    ACCESS_REJECT: "rejects",
+    ACCESS_CHALLENGE: "challenges",
+    ACCOUNTING_RESPONSE: "responses",
+}
 # FreeRADIUS-Total-…, by type, with what is counted under it.
 _AUTH_STATISTICS: dict[int, tuple[str, ...]] = {
     128: ("requests",),

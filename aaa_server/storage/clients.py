@@ -39,6 +39,7 @@ class Client(NamedTuple):
     maximum_call_seconds: int | None
     return_codes: Mapping[str, int]
     disconnect_port: int | None
+    digest_nonces: str
     created_at: datetime
     second_secret: bool
 
@@ -70,6 +71,7 @@ def new(name: str, network: str, type_name: str, **given: Any) -> Client:
         "maximum_call_seconds": None,
         "return_codes": {},
         "disconnect_port": None,
+        "digest_nonces": "client",
         **defaults(type_name),
         **given,
     }
@@ -104,6 +106,7 @@ def list_clients(cursor: Cursor, viewer: Viewer) -> list[Client]:
                maximum_call_seconds,
                return_codes,
                disconnect_port,
+               digest_nonces,
                created_at,
                second_secret_sealed IS NOT NULL
           FROM client
@@ -140,12 +143,12 @@ def add(cursor: Cursor, viewer: Viewer, keyring: Keyring, client: Client, secret
                        client_id, name, network, type, secret_sealed,
                        require_message_authenticator, limit_proxy_state,
                        send_message_authenticator, refuse_with, roles, bill_leg, slice_seconds,
-                       maximum_call_seconds, return_codes, disconnect_port)
+                       maximum_call_seconds, return_codes, disconnect_port, digest_nonces)
             VALUES (%(client_id)s, %(name)s, %(network)s, %(type)s, %(secret_sealed)s,
                     %(require_message_authenticator)s, %(limit_proxy_state)s,
                     %(send_message_authenticator)s, %(refuse_with)s, %(roles)s, %(bill_leg)s,
                     %(slice_seconds)s, %(maximum_call_seconds)s, %(return_codes)s,
-                    %(disconnect_port)s)
+                    %(disconnect_port)s, %(digest_nonces)s)
             """,
             {**_parameters(client), "client_id": client_id, "secret_sealed": sealed},
         )
@@ -194,7 +197,8 @@ def change(cursor: Cursor, viewer: Viewer, client: Client) -> None:
                    slice_seconds = %(slice_seconds)s,
                    maximum_call_seconds = %(maximum_call_seconds)s,
                    return_codes = %(return_codes)s,
-                   disconnect_port = %(disconnect_port)s
+                   disconnect_port = %(disconnect_port)s,
+                   digest_nonces = %(digest_nonces)s
              WHERE client_id = %(client_id)s
             """,
             _parameters(client),

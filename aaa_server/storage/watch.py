@@ -66,7 +66,8 @@ async def clients(connection: Connection, keyring: Keyring) -> list[Client]:
                slice_seconds,
                maximum_call_seconds,
                return_codes,
-               disconnect_port
+               disconnect_port,
+               digest_nonces
           FROM client
         """
     )

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from aaa_server.charging.requests import (
     Credential,
     Digest,
+    DigestReply,
     Granted,
     Known,
     Noted,
@@ -94,17 +95,81 @@ def test_a_grant_tells_time_money_account_and_routes(client_type: str) -> None:
         ("Class", "0x" + b"sky-aaa:call-1".hex()),
         ("Chargeable-User-Identity", "acme"),
         ("Filter-Id", "argument"),
-        (
-            "Cisco-AVPair",
-            "h323-ivr-in=ROUTES:RG_21=sofia/gateway/acme/442071838750"
-            "|RG_22=sofia/gateway/beta/442071838750",
-        ),
     }
+    if client_type in ("cisco", "sippy"):
+        limits = ";credit-time=120;expires=60"
+        expected |= {
+            ("Cisco-AVPair", f"h323-ivr-in=Routing:442071838750@{gateway}{limits}")
+            for gateway in ("acme", "beta")
+        }
+    else:
+        expected.add(
+            (
+                "Cisco-AVPair",
+                "h323-ivr-in=ROUTES:RG_21=sofia/gateway/acme/442071838750"
+                "|RG_22=sofia/gateway/beta/442071838750",
+            )
+        )
     if client_type != "freeswitch":
-        expected.add(("Acct-Interim-Interval", "300"))
+        expected |= {("Acct-Interim-Interval", "300"), ("Termination-Action", "RADIUS-Request")}
     assert code == ACCESS_ACCEPT
     assert set(said) == expected
     assert len(said) == len(expected)
+
+
+@pytest.mark.parametrize("client_type", TYPES)
+def test_the_last_slice_is_told_by_its_time_and_asks_for_no_more(client_type: str) -> None:
+    said = dict(told(client_type, GRANTED._replace(credit_seconds=120, final=True))[1])
+    assert said["Session-Timeout"] == said["h323-credit-time"].rpartition("=")[2]
+    assert "Termination-Action" not in said
+
+
+@pytest.mark.parametrize("client_type", ["cisco", "sippy"])
+def test_routes_keep_their_order_where_each_has_its_own_attribute(client_type: str) -> None:
+    said = [text for name, text in told(client_type, GRANTED)[1] if name == "Cisco-AVPair"]
+    assert [text.partition("@")[2].partition(";")[0] for text in said] == ["acme", "beta"]
+
+
+@pytest.mark.parametrize(
+    ("dial", "address"),
+    [
+        ("sofia/gateway/acme/4420", "4420@acme"),
+        ("203.0.113.5:5062/4420", "4420@203.0.113.5:5062"),
+        ("sofia/external/sip:4420@acme.example", "4420@acme.example"),
+        ("sips:4420@acme.example", "4420@acme.example"),
+        ("user/1001@sip.example", "1001@sip.example"),
+        ("4420", ""),
+        ("acme/", ""),
+        ("", ""),
+    ],
+)
+def test_a_dial_string_is_turned_into_an_address(dial: str, address: str) -> None:
+    assert reply.sip_address(dial) == address
+
+
+def test_routes_that_a_packet_has_no_room_for_are_left_out() -> None:
+    offers = tuple(RouteOffer(f"RG_{n}", f"{'h' * 150}.example/4420{n}") for n in range(40))
+    said = reply.routings(GRANTED._replace(routes=offers))
+    assert 5 < len(said) < 40
+    assert sum(len(value) + 8 for _, value in said) <= reply.ROUTINGS_OCTETS_MAX
+    nowhere = (RouteOffer("PSTN", "4420"), RouteOffer("RG_1", "acme/4420"))
+    assert len(reply.routings(GRANTED._replace(routes=nowhere))) == 1
+
+
+PROOF = DigestReply("f847de948d12285f8f4199e366f1af21")
+
+
+@pytest.mark.parametrize("answer", [GRANTED, KNOWN])
+@pytest.mark.parametrize("client_type", TYPES)
+def test_a_digest_is_answered_with_a_proof_where_the_client_asks_by_rfc_5090(
+    client_type: str, answer: Granted | Known
+) -> None:
+    said = dict(told(client_type, answer._replace(digest=PROOF))[1])
+    assert ("Digest-Response-Auth" in said) is (client_type in ("rfc", "cisco"))
+    said = dict(told(client_type, answer._replace(digest=DigestReply("", "cafe")))[1])
+    assert ("Digest-HA1" in said) is (client_type in ("rfc", "cisco"))
+    said = dict(told(client_type, answer._replace(digest=DigestReply()))[1])
+    assert not {"Digest-HA1", "Digest-Response-Auth"} & said.keys()
 
 
 @pytest.mark.parametrize("client_type", TYPES)

@@ -9,12 +9,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from aaa_server.radius import attribute
+from aaa_server.radius.dialects import reply
 from aaa_server.radius.dialects.rfc import Rfc
 from aaa_server.radius.value import bare, pairs_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from aaa_server.charging.requests import Granted
     from aaa_server.radius.client import Client
     from aaa_server.radius.packet import Packet
 
@@ -23,6 +25,10 @@ class Cisco(Rfc):
     """h323 attributes with their names in the values; Quintum's are read as Cisco's."""
 
     cisco_form = True
+
+    def routes(self, answer: Granted) -> list[tuple[int, bytes]]:
+        """An attribute a route: these clients take a repeated one for a list."""
+        return reply.routings(answer)
 
     def trusted(self, _values: Mapping[int, bytes]) -> bool:
         """A gateway asks only for callers that it knows."""

@@ -18,6 +18,7 @@ from aaa_server.radius.dialects.rfc import (
     STATUSES,
     Rfc,
     call_id,
+    named,
     origin_of,
     resource_group,
     route,
@@ -54,6 +55,8 @@ class Freeswitch(Rfc):
     """mod_xml_radius sends h323 attributes, mod_radius_cdr Freeswitch-… ones; both are read."""
 
     cisco_form = True
+    challenges = False  # the switch makes its nonces
+    proves = False
 
     def access(self, fresh: Fresh) -> AccessCall:
         values, pairs = self.read(fresh.packet)
@@ -92,7 +95,7 @@ class Freeswitch(Rfc):
                 problem = problem or "PHASE:end without sky-bill-msec"
         else:
             service, problem = "call", f"PHASE:{phase[:16]} is unknown"
-        origin = self.origin(values, pairs, fresh)
+        origin = named(self.origin(values, pairs, fresh), credential)
         return AccessCall(
             service,
             key,
@@ -117,11 +120,15 @@ class Freeswitch(Rfc):
         values, pairs = self.read(fresh.packet)
         status = STATUSES.get(integer(values.get(attribute.ACCT_STATUS_TYPE)) or 0, "")
         said = text(values.get(attribute.CALLED_STATION_ID) or values.get(attribute.FREESWITCH_DST))
+        called = number_of(said) if said else ""
+        origin = self.origin(values, pairs, fresh)
+        if pairs.get("sky-mode") == "did":
+            origin = origin._replace(did=number_of(pairs.get("sky-did", "")) or called)
         return AccountingCall(
             status,
             token(values.get(attribute.ACCT_SESSION_ID)),
-            self.origin(values, pairs, fresh),
-            number_of(said) if said else "",
+            origin,
+            called,
             event_at(
                 values.get(attribute.EVENT_TIMESTAMP), values.get(attribute.ACCT_DELAY_TIME), now
             ),

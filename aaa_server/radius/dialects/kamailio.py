@@ -23,10 +23,15 @@ if TYPE_CHECKING:
     from aaa_server.radius.receive import Fresh
 
 
+CANCEL = 2  # of Sip-Method
+
+
 class Kamailio(Rfc):
     """SIP proxies: they have checked the caller, or ask for a digest to be checked."""
 
     digest_of: DigestReader = staticmethod(sterman_digest)
+    challenges = False  # the proxy makes its nonces, and 108 is not Digest-Method here
+    proves = False
 
     def trusted(self, _values: Mapping[int, bytes]) -> bool:
         """The proxy's script decides whom to ask for."""
@@ -38,6 +43,9 @@ class Kamailio(Rfc):
 
     def account(self, fresh: Fresh, now: datetime) -> AccountingCall:
         call = super().account(fresh, now)
+        if call.status == "stop" and sip_method(fresh) == CANCEL:
+            # Nobody had answered: there is no talk between a Start and this.
+            call = call._replace(duration_ms=0)
         return call if call.sip_call_id else call._replace(sip_call_id=sip_session(fresh))
 
     def origin(self, values: Mapping[int, bytes], pairs: Mapping[str, str], fresh: Fresh) -> Origin:
@@ -52,6 +60,14 @@ class Kamailio(Rfc):
     def cause(self, values: Mapping[int, bytes], pairs: Mapping[str, str]) -> str:
         code = integer(values.get(attribute.SIP_RESPONSE_CODE))
         return super().cause(values, pairs) if code is None else f"SIP {code}"
+
+
+def sip_method(fresh: Fresh) -> int | None:
+    """Kamailio's number of the method that the transaction was of."""
+    for key, value in fresh.packet.attributes:
+        if key == attribute.SIP_METHOD:
+            return integer(value)
+    return None
 
 
 def sip_session(fresh: Fresh) -> str:

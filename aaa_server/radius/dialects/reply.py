@@ -16,12 +16,16 @@ from aaa_server.radius.packet import VALUE_OCTETS_MAX, VSA_VALUE_OCTETS_MAX
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from aaa_server.charging.requests import Granted, Known, Refused, RouteOffer
+    from aaa_server.charging.requests import DigestReply, Granted, Known, Refused, RouteOffer
     from aaa_server.radius.client import Client
 
     Attributes = list[tuple[int, bytes]]
 
 CLASS_PREFIX = b"sky-aaa:"
+ROUTE_EXPIRES_SECONDS = 60  # a route that has not answered by then is given up for the next
+# Of a packet's 4096: the rest is for the other attributes and for Proxy-State.
+ROUTINGS_OCTETS_MAX = 2400
+REQUEST_MORE = (1).to_bytes(4, "big")  # RADIUS-Request, RFC 2865 §5.29
 
 RETURN_CODES: dict[Refusal, int] = {
     Refusal.INVALID_ACCOUNT: 1,
@@ -31,6 +35,7 @@ RETURN_CODES: dict[Refusal, int] = {
     Refusal.EXPIRED: 5,
     Refusal.CREDIT_LIMIT: 6,
     Refusal.SUSPENDED: 7,
+    Refusal.VELOCITY: 7,
     Refusal.NO_ROUTE: 8,
     Refusal.BLOCKED: 9,
     Refusal.RETRIES: 10,
@@ -48,6 +53,7 @@ SIP_STATUSES: dict[Refusal, int] = {
     Refusal.EXPIRED: 403,
     Refusal.CREDIT_LIMIT: 402,
     Refusal.SUSPENDED: 403,
+    Refusal.VELOCITY: 403,
     Refusal.NO_ROUTE: 503,
     Refusal.BLOCKED: 403,
     Refusal.RETRIES: 403,
@@ -151,6 +157,66 @@ def routes(offers: Iterable[RouteOffer]) -> Attributes:
             break
         said, first = longer, False
     return [] if first else [(attribute.CISCO_AVPAIR, said)]
+
+
+def routings(answer: Granted) -> Attributes:
+    """Each route in a Cisco-AVPair of its own, in trial order, as Sippy's B2BUA reads them.
+
+    `Routing:cld@host;credit-time=…;expires=…`: how long the call may last, and how long it
+    may ring before the next route is tried. A route whose dial string names no host is left
+    out, and so is all that a packet has no room for.
+    """
+    attributes = []
+    room = ROUTINGS_OCTETS_MAX
+    for offer in answer.routes:
+        where = sip_address(offer.dial)
+        if not where:
+            continue
+        said = (
+            f"h323-ivr-in=Routing:{where};credit-time={answer.seconds}"
+            f";expires={ROUTE_EXPIRES_SECONDS}"
+        ).encode()
+        room -= len(said) + 8
+        if room < 0:
+            break
+        if len(said) <= VSA_VALUE_OCTETS_MAX:
+            attributes.append((attribute.CISCO_AVPAIR, said))
+    return attributes
+
+
+def sip_address(dial: str) -> str:
+    """`4420@acme` for `acme/4420`, `sofia/gateway/acme/4420` and `sofia/external/sip:4420@acme`.
+
+    '' when there is no host in it.
+    """
+    path, _, last = dial.rpartition("/")
+    last = last.removeprefix("sip:").removeprefix("sips:")
+    if "@" in last:
+        return last
+    host = path.rpartition("/")[2]
+    return f"{last}@{host}" if host and last else ""
+
+
+def challenge(realm: str, nonce: str, *, stale: bool) -> Attributes:
+    """What asks for a digest (RFC 5090 §2.2.2). `stale`: the nonce was too old, nothing else."""
+    attributes = [
+        (attribute.DIGEST_NONCE, nonce.encode()),
+        (attribute.DIGEST_REALM, cut(realm)),
+        (attribute.DIGEST_QOP, b"auth"),
+        (attribute.DIGEST_ALGORITHM, b"MD5"),
+    ]
+    if stale:
+        attributes.append((attribute.DIGEST_STALE, b"true"))
+    return attributes
+
+
+def proof(digest: DigestReply | None) -> Attributes:
+    """The server's answer to a digest that fits (RFC 5090 §3.4, §3.19)."""
+    if digest is None:
+        return []
+    if digest.response_auth:
+        return [(attribute.DIGEST_RESPONSE_AUTH, digest.response_auth.encode())]
+    return [(attribute.DIGEST_HA1, digest.ha1.encode())] if digest.ha1 else []
 
 
 def amount(micros: int) -> str:

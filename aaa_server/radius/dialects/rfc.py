@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
 
+    from aaa_server.charging.requests import Credential
     from aaa_server.radius.client import Client
     from aaa_server.radius.dialects.credential import DigestReader
     from aaa_server.radius.packet import Packet
@@ -78,6 +79,8 @@ class Rfc:
     """The dialect of every NAS that is none of the others."""
 
     cisco_form = False
+    challenges = True  # the client may leave the making of nonces to the server (RFC 5090 §2.2)
+    proves = True  # and tells the caller that the server knows the password too
     digest_of: DigestReader = staticmethod(rfc5090_digest)
 
     def read(self, packet: Packet) -> tuple[dict[int, bytes], dict[str, str]]:
@@ -95,7 +98,10 @@ class Rfc:
         credential, problem = credential_of(fresh, values, self.digest_of)
         session = token(values.get(attribute.ACCT_SESSION_ID)) or conf_id(values)
         sip_call_id = call_id(values, pairs)
-        if integer(values.get(attribute.SERVICE_TYPE)) == AUTHORIZE_ONLY:
+        realm = ""
+        if credential is None and self.challenges and asks_for_nonce(values):
+            service, realm = "challenge", realm_of(values)
+        elif integer(values.get(attribute.SERVICE_TYPE)) == AUTHORIZE_ONLY:
             service = "reauthorize"
         elif said and not (type(credential) is Digest and not session):
             service = "call"
@@ -105,7 +111,7 @@ class Rfc:
         return AccessCall(
             service,
             session or sip_call_id or "auth:" + fresh.packet.authenticator.hex(),
-            self.origin(values, pairs, fresh),
+            named(self.origin(values, pairs, fresh), credential),
             number_of(said) if said else "",
             credential,
             self.trusted(values),
@@ -115,6 +121,7 @@ class Rfc:
             problem,
             None,
             None if elapsed is None else elapsed // 1000,
+            realm=realm,
         )
 
     def account(self, fresh: Fresh, now: datetime) -> AccountingCall:
@@ -188,9 +195,16 @@ class Rfc:
         if isinstance(answer, Granted):
             attributes = reply.granted(answer, call.session_key, cisco_form=self.cisco_form)
             attributes.append((attribute.ACCT_INTERIM_INTERVAL, INTERIM_SECONDS.to_bytes(4, "big")))
-            return ACCESS_ACCEPT, attributes + reply.routes(answer.routes)
+            if not answer.final:
+                attributes.append((attribute.TERMINATION_ACTION, reply.REQUEST_MORE))
+            if self.proves:
+                attributes += reply.proof(answer.digest)
+            return ACCESS_ACCEPT, attributes + self.routes(answer)
         if isinstance(answer, Known):
-            return ACCESS_ACCEPT, reply.whose(answer, cisco_form=self.cisco_form)
+            attributes = reply.whose(answer, cisco_form=self.cisco_form)
+            if self.proves:
+                attributes += reply.proof(answer.digest)
+            return ACCESS_ACCEPT, attributes
         if isinstance(answer, Refused):
             attributes = reply.refused(answer, client, cisco_form=self.cisco_form)
             if client.refuse_with == "accept" and self.may_accept(call):
@@ -198,9 +212,41 @@ class Rfc:
             return ACCESS_REJECT, attributes
         return ACCESS_ACCEPT, reply.done(cisco_form=self.cisco_form)
 
+    def routes(self, answer: Granted) -> list[tuple[int, bytes]]:
+        """The ways out, in trial order."""
+        return reply.routes(answer.routes)
+
     def may_accept(self, call: AccessCall) -> bool:
         """May a refusal travel in an Access-Accept? Never where that means: logged in."""
         return call.service != "authenticate" and type(call.credential) is not Digest
+
+
+def named(origin: Origin, credential: Credential | None) -> Origin:
+    """The origin; a digest's user is the account code where no other is given."""
+    if type(credential) is Digest and not origin.account_code:
+        return origin._replace(account_code=credential.username)
+    return origin
+
+
+def asks_for_nonce(values: Mapping[int, bytes]) -> bool:
+    """Whether a client that has no nonce asks for one (RFC 5090 §2.1.2)."""
+    return (
+        attribute.DIGEST_METHOD in values
+        and attribute.DIGEST_URI in values
+        and attribute.DIGEST_RESPONSE not in values
+    )
+
+
+def realm_of(values: Mapping[int, bytes]) -> str:
+    """The realm of a challenge: what the client names, else the host of the best address."""
+    said = text(values.get(attribute.DIGEST_REALM))
+    if said:
+        return said
+    for key in (attribute.USER_NAME, attribute.SIP_AOR, attribute.DIGEST_URI):
+        host = text(values.get(key)).rpartition("@")[2] if b"@" in values.get(key, b"") else ""
+        if host:
+            return host.partition(";")[0].partition(":")[0]
+    return ""
 
 
 def origin_of(

@@ -1,0 +1,305 @@
+"""SIP digests against the examples of the RFCs and of real switches."""
+
+from __future__ import annotations
+
+import hashlib
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from aaa_server.charging.digest import (
+    REPEAT_SECONDS,
+    check_digest,
+    is_users,
+    nonce_key,
+    reply_to,
+)
+from aaa_server.charging.ledger import Nonce, Profile
+from aaa_server.charging.requests import Digest, DigestReply, Origin, Refusal, Refused
+
+NOW = datetime(2026, 11, 22, 20, 0, tzinfo=UTC)
+
+
+def profile(code: str, password: bytes | None) -> Profile:
+    return Profile(
+        account_id=7,
+        code=code,
+        kind="customer",
+        parent_id=1,
+        chain=(7,),
+        prepaid=True,
+        currency="USD",
+        credit_limit_micros=0,
+        rate_group_id=1,
+        max_channels=0,
+        calls_per_second=0,
+        maximum_call_seconds=None,
+        status="active",
+        expires_at=None,
+        language="en",
+        password=password,
+        pin=None,
+        revision=1,
+    )
+
+
+def digest(username: str, **fields: str) -> Digest:
+    return Digest(
+        username, tuple((name.replace("_", "-"), value) for name, value in fields.items())
+    )
+
+
+def check(
+    said: Digest,
+    password: bytes | None,
+    before: Nonce | None = None,
+    *,
+    at: datetime = NOW,
+    code: str = "",
+) -> int | Refused:
+    return check_digest(said, profile(code or said.username, password), Origin(), before, at)
+
+
+# RFC 2617 §3.5; RFC 7616 §3.9.1 (both algorithms); RFC 5090 §6 (SIP and HTTP); what
+# FreeSWITCH and Kamailio sent (tests/captures), without and with every kind of qop.
+RFC_2617 = digest(
+    "Mufasa",
+    realm="testrealm@host.com",
+    nonce="dcd98b7102dd2f0e8b11d0f600bfb0c093",
+    uri="/dir/index.html",
+    method="GET",
+    qop="auth",
+    nc="00000001",
+    cnonce="0a4f113b",
+    response="6629fae49393a05397450978507c4ef1",
+)
+_RFC_7616 = {
+    "realm": "http-auth@example.org",
+    "nonce": "7ypf/xlj9XXwfDPEoM4URrv/xwf94BcCAzFZH4GiTo0v",
+    "uri": "/dir/index.html",
+    "method": "GET",
+    "qop": "auth",
+    "nc": "00000001",
+    "cnonce": "f2/wE4q74E6zIJEtWaHKaf5wv/H5QzzpXusqGemxURZJ",
+}
+RFC_7616_MD5 = digest(
+    "Mufasa", **_RFC_7616, algorithm="MD5", response="8ca523f5e9506fed4657c9700eebdbec"
+)
+RFC_7616_SHA256 = digest(
+    "Mufasa",
+    **_RFC_7616,
+    algorithm="SHA-256",
+    response="753927fa0e85d155564e2e272a28d1802ca10daf4496794697cf8db5856cb6c1",
+)
+RFC_5090 = digest(
+    "12345678",
+    realm="example.com",
+    nonce="3bada1a0",
+    uri="sip:97226491335@example.com",
+    method="INVITE",
+    qop="auth",
+    algorithm="md5",
+    nc="00000001",
+    cnonce="56593a80",
+    response="756933f735fcd93f90a4bbdd5467f263",
+)
+FREESWITCH = digest(
+    "alice",
+    realm="sip.lab",
+    nonce="23d23831-ad07-4fb7-baf0-67df3a6d81ed",
+    uri="sip:127.0.0.1:15062",
+    method="REGISTER",
+    qop="auth",
+    algorithm="MD5",
+    nc="00000001",
+    cnonce="6b8b4567",
+    response="2dced44c2e4927186fa5be05530fd2f3",
+)
+KAMAILIO = digest(
+    "alice",
+    realm="sip.lab",
+    nonce="awM0x2sDM5vu4Wg2neOYcfBZd2ZAz9v/",
+    uri="sip:127.0.0.1:15160",
+    method="REGISTER",
+    qop="auth",
+    nc="00000001",
+    cnonce="6b8b4567",
+    response="585ecf3903d072cdf0fc7f1fbf2a0b63",
+)
+EXAMPLES = [
+    (RFC_2617, b"Circle Of Life"),
+    (RFC_7616_MD5, b"Circle of Life"),
+    (RFC_7616_SHA256, b"Circle of Life"),
+    (RFC_5090, b"secret"),
+    (FREESWITCH, b"secret"),
+    (KAMAILIO, b"secret"),
+]
+
+
+@pytest.mark.parametrize(("said", "password"), EXAMPLES)
+def test_the_examples_of_the_rfcs_and_of_real_switches_fit(said: Digest, password: bytes) -> None:
+    assert check(said, password) == 1
+    wrong = Refused(Refusal.INVALID_PASSWORD, "invalid password or PIN")
+    assert check(said, password + b"!") == wrong
+    assert check(said, b"") == wrong
+    assert check(said, None) == wrong
+    upper = tuple((name, text.upper() if name == "response" else text) for name, text in said[1])
+    assert check(said._replace(fields=upper), password) == 1
+
+
+def test_the_server_proves_itself_as_in_the_example_of_rfc_5090() -> None:
+    answer = reply_to(RFC_5090, profile("12345678", b"secret"))
+    assert answer == DigestReply("f847de948d12285f8f4199e366f1af21")
+    assert reply_to(RFC_5090, profile("12345678", b"other")) is None
+
+
+def md5(said: str) -> str:
+    return hashlib.md5(said.encode()).hexdigest()
+
+
+NAMES = st.text(st.characters(min_codepoint=33, max_codepoint=0x2FF, exclude_characters=":"),
+                min_size=1, max_size=20)  # fmt: skip
+
+
+@given(
+    user=NAMES,
+    realm=NAMES,
+    password=NAMES,
+    nonce=NAMES,
+    cnonce=NAMES,
+    uri=NAMES,
+    count=st.integers(1, 0xFFFFFFFF),
+    qop=st.sampled_from(["", "auth", "auth-int"]),
+    algorithm=st.sampled_from(["", "MD5", "md5", "MD5-sess", "md5-SESS"]),
+)
+def test_every_kind_of_digest_fits_as_rfc_2617_spells_it(
+    user: str,
+    realm: str,
+    password: str,
+    nonce: str,
+    cnonce: str,
+    uri: str,
+    count: int,
+    qop: str,
+    algorithm: str,
+) -> None:
+    body_hash = md5("body")
+    ha1 = md5(f"{user}:{realm}:{password}")
+    session = algorithm.lower() == "md5-sess"
+    if session:
+        ha1 = md5(f"{ha1}:{nonce}:{cnonce}")
+    ha2 = md5(f"INVITE:{uri}:{body_hash}" if qop == "auth-int" else f"INVITE:{uri}")
+    nc = f"{count:08x}"
+    middle = f"{nonce}:{nc}:{cnonce}:{qop}" if qop else nonce
+    said = digest(
+        user,
+        realm=realm,
+        nonce=nonce,
+        cnonce=cnonce,
+        uri=uri,
+        method="INVITE",
+        qop=qop,
+        algorithm=algorithm,
+        nc=nc,
+        body_hash=body_hash,
+        response=md5(f"{ha1}:{middle}:{ha2}"),
+    )
+    assert check(said, password.encode()) == (count if qop else 0)
+    answer = reply_to(said, profile(user, password.encode()))
+    if qop == "auth-int":  # without the answer's body nobody can make the proof
+        assert answer == DigestReply("", ha1 if session else "")
+    else:
+        assert answer == DigestReply(md5(f"{ha1}:{middle}:{md5(f':{uri}')}"))
+    for name in ("response", "nonce", "realm", "uri", "method"):
+        less = tuple(field for field in said.fields if field[0] != name)
+        refused = check(said._replace(fields=less), password.encode())
+        assert refused == Refused(Refusal.INVALID_ARGUMENT, f"the digest has no {name}")
+
+
+@pytest.mark.parametrize(
+    ("changes", "text"),
+    [
+        ({"algorithm": "AKAv1-MD5"}, "digest algorithm AKAv1-MD5 is not supported"),
+        ({"qop": "auth,auth-int"}, "digest qop auth,auth-int is not supported"),
+        ({"nc": ""}, "eight hexadecimal digits"),
+        ({"nc": "1"}, "eight hexadecimal digits"),
+        ({"nc": "00000000"}, "eight hexadecimal digits above 0"),
+        ({"nc": "0x000001"}, "eight hexadecimal digits"),
+        ({"nc": "٠٠٠٠٠٠٠١"}, "eight hexadecimal digits"),
+        ({"cnonce": ""}, "the digest has no cnonce"),
+        ({"cnonce": "", "qop": "", "algorithm": "MD5-sess"}, "the digest has no cnonce"),
+        ({"qop": "auth-int"}, "auth-int and has no Digest-Entity-Body-Hash"),
+    ],
+)
+def test_a_digest_that_cannot_be_checked_is_refused_by_name(
+    changes: dict[str, str], text: str
+) -> None:
+    said = RFC_5090._replace(fields=tuple((dict(RFC_5090.fields) | changes).items()))
+    refused = check(said, b"secret")
+    assert isinstance(refused, Refused)
+    assert refused.reason is Refusal.INVALID_ARGUMENT
+    assert text in refused.text
+
+
+# ------------------------------------------------------------------ replay
+
+RESPONSE = dict(RFC_5090.fields)["response"]
+
+
+@pytest.mark.parametrize(
+    ("count", "response", "age", "accepted"),
+    [
+        (1, RESPONSE, 0, True),  # the same request by another path of servers
+        (1, RESPONSE, REPEAT_SECONDS, True),
+        (1, RESPONSE, REPEAT_SECONDS + 1, False),
+        (1, "another", 0, False),
+        (2, RESPONSE, 0, False),
+        (0xFFFFFFFF, RESPONSE, 0, False),
+    ],
+)
+def test_a_nonce_count_is_taken_once(count: int, response: str, age: int, accepted: bool) -> None:
+    before = Nonce(7, count, response, NOW - timedelta(seconds=age))
+    found = check(RFC_5090, b"secret", before)
+    if accepted:
+        assert found == 1
+    else:
+        assert isinstance(found, Refused)
+        assert found.reason is Refusal.INVALID_PASSWORD
+        assert "replay" in found.text
+    # A wrong digest learns nothing of what was used.
+    assert check(RFC_5090, b"guess", before) == check(RFC_5090, b"guess")
+
+
+def test_a_nonce_is_remembered_by_user_and_realm() -> None:
+    keys = {
+        nonce_key(said)
+        for said in (RFC_5090, RFC_5090._replace(username="87654321"), FREESWITCH, KAMAILIO)
+    }
+    assert len(keys) == 4
+    assert {len(key) for key in keys} == {16}
+
+
+# ------------------------------------------------------------------ whose
+
+
+@pytest.mark.parametrize(
+    ("username", "origin", "mine"),
+    [
+        ("acme", Origin(), True),
+        ("acme@sip.lab", Origin(), True),
+        ("1001", Origin(extension="1001"), True),
+        ("1001@sip.lab", Origin(extension="1001", domain="sip.lab"), True),
+        ("1001@other.lab", Origin(extension="1001", domain="sip.lab"), False),
+        ("alice", Origin("alice@sip.lab"), True),
+        ("alice@sip.lab", Origin("alice@sip.lab"), True),
+        ("alice@other.lab", Origin("alice@sip.lab"), False),
+        ("bob", Origin("alice@sip.lab"), False),
+        ("bob", Origin("acme"), False),
+        ("", Origin(), False),
+        ("@sip.lab", Origin(), False),
+    ],
+)
+def test_the_user_of_a_digest_is_the_account(username: str, origin: Origin, mine: bool) -> None:
+    assert is_users(username, profile("acme", b"x"), origin) is mine
