@@ -21,13 +21,16 @@ from psycopg2 import sql
 
 from aaa_server.charging.ledger import Policy
 from aaa_server.charging.requests import (
+    Authenticate,
     Authorize,
     ChargingAnswer,
     ChargingRequest,
     Expire,
     Granted,
+    Known,
     Noted,
     Origin,
+    Pap,
     Reauthorize,
     Reboot,
     Refused,
@@ -287,17 +290,155 @@ class Scenario:
         group = options.get("group", "")
         self._ids["account", code] = self.query(
             "INSERT INTO account (code, kind, parent_id, prepaid, currency, credit_limit_micros,"
-            " rate_group_id, password_sealed)"
-            " VALUES (%s, %s, %s, %s, %s, %s, %s, %s) RETURNING account_id",
+            " rate_group_id, password_sealed, pin_sealed)"
+            " VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s) RETURNING account_id",
             *(code, kind, parent_id, "postpaid" not in options and kind != "provider"),
             options.get("currency", "USD"),
             parse_micros(options.get("limit", "0")),
             self.group_id(group) if group else None,
             options["password"].encode() if "password" in options else None,
+            options["pin"].encode() if "pin" in options else None,
         )[0][0]
 
     def do_reseller(self, arguments: list[str], options: dict[str, str]) -> str:
         return self.do_account(arguments, {**options, "kind": "reseller"})
+
+    def do_package(self, arguments: list[str], options: dict[str, str]) -> str:
+        """Package acme minutes 600s prefixes=44,49 used=540s priority=1 to=…."""
+        code, name, seconds = arguments
+        [(package_id,)] = self.query(
+            "INSERT INTO package (owner_id, name, currency, seconds)"
+            " SELECT parent_id, %s, currency, %s FROM account WHERE account_id = %s"
+            " RETURNING package_id",
+            *(name, seconds_of(seconds), self.account_id(code)),
+        )
+        self.query(
+            "INSERT INTO package_holding (account_id, package_id, prefixes, priority, valid_from,"
+            " valid_to, granted_seconds, used_seconds) VALUES (%s, %s, %s, %s, %s, %s, %s, %s)",
+            *(self.account_id(code), package_id, _list(options.get("prefixes", ""))),
+            *(int(options.get("priority", 0)), LONG_AGO, options.get("to"), seconds_of(seconds)),
+            seconds_of(options.get("used", "0s")),
+        )
+        return ""
+
+    def do_used(self, arguments: list[str], _options: dict[str, str]) -> str:
+        """Used acme minutes: seconds used and reserved of the package."""
+        rows = self.query(
+            "SELECT used_seconds, reserved_seconds FROM package_holding"
+            " JOIN package USING (package_id) WHERE account_id = %s AND name = %s",
+            *(self.account_id(arguments[0]), arguments[1]),
+        )
+        return " ".join(f"{used}s reserved {reserved}s" for used, reserved in rows)
+
+    def do_cap(self, arguments: list[str], options: dict[str, str]) -> str:
+        """Cap acme daily day calls=3 | seconds=600 | money=1.00, prefixes=44 alert."""
+        code, name, period = arguments
+        measure = next(word for word in ("calls", "seconds", "money") if word in options)
+        value = options[measure]
+        self.query(
+            "INSERT INTO velocity_limit (account_id, name, period, measure, maximum, prefixes,"
+            " action) VALUES (%s, %s, %s, %s, %s, %s, %s)",
+            *(self.account_id(code), name, period, measure),
+            parse_micros(value) if measure == "money" else int(value),
+            _list(options.get("prefixes", "")),
+            "alert" if "alert" in options else "block",
+        )
+        return ""
+
+    def do_counted(self, arguments: list[str], _options: dict[str, str]) -> str:
+        """What the newest period of a limit has counted."""
+        rows = self.query(
+            "SELECT amount FROM velocity_use JOIN velocity_limit USING (limit_id)"
+            " WHERE name = %s ORDER BY period_from DESC LIMIT 1",
+            arguments[0],
+        )
+        return str(rows[0][0]) if rows else "nothing"
+
+    def do_events(self, arguments: list[str], _options: dict[str, str]) -> str:
+        """How many events of each kind the account has."""
+        rows = self.query(
+            "SELECT kind, count(*) FROM event WHERE account_id = %s GROUP BY kind ORDER BY kind",
+            self.account_id(arguments[0]),
+        )
+        return " ".join(f"{kind} {count}" for kind, count in rows) or "none"
+
+    def do_did(self, arguments: list[str], options: dict[str, str]) -> str:
+        """Did 34931 provider 0.004 1/1 [access]."""
+        number, provider, per_minute, blocks = (*arguments, "60/60")[:4]
+        if ("account", provider) not in self._ids:
+            self._add_account(provider, "provider", self.admin_id, options)
+        self.query(
+            "INSERT INTO did (number, provider_id, per_minute_nanos, initial_seconds,"
+            " increment_seconds, access) VALUES (%s, %s, %s, %s, %s, %s)",
+            *(number, self.account_id(provider), parse_nanos(per_minute), *blocks.split("/")),
+            "access" in options,
+        )
+        return ""
+
+    def do_did_price(self, arguments: list[str], _options: dict[str, str]) -> str:
+        number, code, per_minute, blocks = (*arguments, "60/60")[:4]
+        self.query(
+            "INSERT INTO did_price (did_id, account_id, per_minute_nanos, initial_seconds,"
+            " increment_seconds) SELECT did_id, %s, %s, %s, %s FROM did WHERE number = %s",
+            *(self.account_id(code), parse_nanos(per_minute), *blocks.split("/"), number),
+        )
+        return ""
+
+    def do_assign(self, arguments: list[str], options: dict[str, str]) -> str:
+        """Assign 34931 acme extension=1001@sip.example from=… to=…."""
+        number, code = arguments
+        kind = next(word for word in ("extension", "sip", "pstn") if word in options)
+        self.query(
+            "INSERT INTO did_assignment (did_id, account_id, valid_from, valid_to,"
+            " destination_kind, destination)"
+            " SELECT did_id, %s, %s, %s, %s, %s FROM did WHERE number = %s",
+            *(self.account_id(code), options.get("from", LONG_AGO), options.get("to")),
+            *(kind, options[kind], number),
+        )
+        return ""
+
+    def do_rule(self, arguments: list[str], options: dict[str, str]) -> str:
+        """Rule everybody | client | acme | RG_21, then prefix=0 strip=1 prepend=34 block caller."""
+        owner = arguments[0]
+        columns = {"client": CLIENT} if owner == "client" else {}
+        account_id = self._ids.get(("account", owner))
+        group_id = self._ids.get(("resource", owner))
+        if owner == "client":
+            self.query(
+                "INSERT INTO client (client_id, name, network, type, secret_sealed,"
+                " require_message_authenticator, limit_proxy_state, refuse_with)"
+                " VALUES (%s, 'switch', '127.0.0.1', 'rfc', '', 'no', 'no', 'reject')"
+                " ON CONFLICT DO NOTHING",
+                CLIENT,
+            )
+        self.query(
+            "INSERT INTO number_rule (client_id, account_id, resource_group_id, field, position,"
+            " prefix, min_digits, max_digits, action, strip, prepend)"
+            " VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)",
+            *(columns.get("client"), account_id, group_id),
+            "caller" if "caller" in options else "called",
+            *(int(options.get("position", 0)), options.get("prefix", "")),
+            *(int(options.get("min", 1)), int(options.get("max", 32))),
+            "block" if "block" in options else "translate",
+            *(int(options.get("strip", 0)), options.get("prepend", "")),
+        )
+        return ""
+
+    def do_emergency(self, arguments: list[str], options: dict[str, str]) -> str:
+        group_id = self._ids.get(("resource", options.get("route", "")))
+        self.query(
+            "INSERT INTO emergency_number (number, resource_group_id) VALUES (%s, %s)",
+            *(arguments[0], group_id),
+        )
+        return ""
+
+    def do_on_net(self, arguments: list[str], _options: dict[str, str]) -> str:
+        """On-net retail 0.01: what calls to our own numbers cost."""
+        self.query(
+            "UPDATE rate_group SET on_net_per_minute_nanos = %s WHERE rate_group_id = %s",
+            *(parse_nanos(arguments[1]), self.group_id(arguments[0])),
+        )
+        return ""
 
     def _pay(self, code: str, amount: int) -> None:
         if not amount:
@@ -347,10 +488,24 @@ class Scenario:
             session_key=session,
             at=self.now,
             origin=_origin(code, options),
-            called=called,
+            called=called.removeprefix("-"),
+            credential=_credential(options),
             wanted_route=options.get("route", ""),
             slice_seconds=int(options.get("slice", self.slice_seconds)),
             maximum_seconds=int(options.get("maximum", 7200)),
+            access_number=options.get("access", ""),
+        )
+
+    def do_who(self, arguments: list[str], options: dict[str, str]) -> str:
+        """Who 100200300 pin=1234 ani=… register."""
+        return self.ask(
+            Authenticate(
+                self.now,
+                _origin(arguments[0], options),
+                _credential(options),
+                trusted=True,
+                register="register" in options,
+            )
         )
 
     def do_authorize(self, arguments: list[str], options: dict[str, str]) -> str:
@@ -446,6 +601,8 @@ def said(answer: ChargingAnswer) -> str:
         routes = "".join(f" {route.name}" for route in answer.routes)
         final = " final" if answer.final else ""
         return f"granted {answer.seconds}s{routes}{final}"
+    if isinstance(answer, Known):
+        return f"known {answer.account_code} {format_micros(answer.available_micros)}"
     if isinstance(answer, Refused):
         return f"refused {answer.reason.value}"
     if isinstance(answer, Settled):
@@ -466,7 +623,7 @@ def _split_options(words: list[str]) -> tuple[list[str], dict[str, str]]:
         name, is_option, value = word.partition("=")
         if is_option:
             options[name] = value
-        elif re.fullmatch("postpaid|blocked|forget", word):
+        elif re.fullmatch("postpaid|blocked|forget|alert|access|block|caller|register", word):
             options[word] = ""
         else:
             arguments.append(word)
@@ -483,7 +640,16 @@ def _origin(code: str, options: dict[str, str]) -> Origin:
         resource_group=options.get("rg", ""),
         address=options.get("address", ""),
         port=int(options.get("port", 0)),
+        did=options.get("did", ""),
     )
+
+
+def _credential(options: dict[str, str]) -> Pap | None:
+    return Pap(options["pin"].encode()) if "pin" in options else None
+
+
+def _list(words: str) -> list[str]:
+    return [word for word in words.split(",") if word]
 
 
 def _accounting(words: list[str], options: dict[str, str]) -> tuple[Origin, str]:

@@ -157,9 +157,9 @@ class Meters:
             self._count(share, used - share.amount)
 
     def _count(self, share: Share, change: int) -> None:
-        # A period long past is not loaded, and counts no more.
-        use = self.uses.get((share.row_id, share.period))
-        if use is not None and change:
+        if change:
+            key = (share.row_id, share.period)
+            use = self.uses.setdefault(key, LimitUse(share.row_id, share.period, 0))
             use.amount = max(0, use.amount + change)
             use.changed = True
 

@@ -21,8 +21,13 @@ from aaa_server.charging.catalogue import (
     RateGroup,
     ResourceGroup,
 )
+from aaa_server.charging.did import Assignment, Did
+from aaa_server.charging.numbers import EVERYBODY, NumberRules, Rule, Scope
+from aaa_server.rating.lcr import Quality
+from aaa_server.rating.prefix import Prefixes
+from aaa_server.rating.rate import Terms
 from aaa_server.rating.tariff import Tariff
-from aaa_server.storage import rates
+from aaa_server.storage import rate_bands, rates
 from aaa_server.storage.database import Connection, DatabaseUnavailable
 
 if TYPE_CHECKING:
@@ -68,7 +73,11 @@ SELECT rate_group_id,
        name,
        tariff_id,
        strategy,
-       markup_ppm
+       markup_ppm,
+       on_net_per_minute_nanos,
+       initial_seconds,
+       increment_seconds,
+       minimum_margin_ppm
   FROM rate_group"""
 _ROUTES = """
 SELECT rate_group_id,
@@ -77,6 +86,12 @@ SELECT rate_group_id,
        weight
   FROM rate_group_route
  ORDER BY rate_group_id, priority, resource_group_id"""
+_QUALITIES = """
+SELECT resource_group_id,
+       attempts,
+       answered,
+       talk_seconds
+  FROM route_quality"""
 _ENDPOINTS = """
 SELECT resource_group_id,
        network::text,
@@ -91,6 +106,61 @@ SELECT from_currency,
        rate_e10
   FROM exchange_rate
  ORDER BY from_currency, to_currency, effective_from"""
+
+_DIDS = """
+SELECT did.did_id,
+       did.number,
+       did.provider_id,
+       account.currency,
+       did.access,
+       did.status = 'active',
+       did.per_minute_nanos,
+       did.connect_fee_micros,
+       did.included_seconds,
+       did.initial_seconds,
+       did.increment_seconds
+  FROM did
+  JOIN account ON account.account_id = did.provider_id
+ WHERE did.status <> 'retired'"""
+_DID_PRICES = """
+SELECT did_id,
+       account_id,
+       per_minute_nanos,
+       connect_fee_micros,
+       included_seconds,
+       initial_seconds,
+       increment_seconds
+  FROM did_price"""
+# Those that ended long ago are of no call any more.
+_DID_ASSIGNMENTS = """
+SELECT did_id,
+       account_id,
+       valid_from,
+       valid_to,
+       destination_kind,
+       destination
+  FROM did_assignment
+ WHERE valid_to IS NULL
+    OR valid_to > now() - interval '35 days'
+ ORDER BY did_id, valid_from"""
+_NUMBER_RULES = """
+SELECT field,
+       client_id,
+       resource_group_id,
+       account_id,
+       prefix,
+       min_digits,
+       max_digits,
+       action = 'block',
+       strip,
+       prepend,
+       note
+  FROM number_rule
+ ORDER BY position, number_rule_id"""
+_EMERGENCY_NUMBERS = """
+SELECT number,
+       resource_group_id
+  FROM emergency_number"""
 
 
 class CatalogueHolder:
@@ -108,6 +178,7 @@ class CatalogueHolder:
         self._prefixes = prefixes
         self._held: Catalogue | None = None
         self._tariffs: dict[int, Tariff] = {}
+        self._all_prefixes = Prefixes()
         self._behind: set[int] = set()
         self._catching_up: Deferred[None] | None = None
         self._stale = False
@@ -132,12 +203,25 @@ class CatalogueHolder:
         [(revision, admin_id, admin_currency)] = await execute(_REVISION, None)
         exchanges = _exchanges(await execute(_EXCHANGES, None))
         routes = await execute(_ROUTES, None)
+        qualities = {row[0]: Quality(*row[1:]) for row in await execute(_QUALITIES, None)}
         endpoints = await execute(_ENDPOINTS, None)
         rate_groups = await execute(_RATE_GROUPS, None)
         resource_groups = await execute(_RESOURCE_GROUPS, None)
+        dids = _dids(
+            await execute(_DIDS, None),
+            await execute(_DID_PRICES, None),
+            await execute(_DID_ASSIGNMENTS, None),
+        )
+        number_rules = _number_rules(await execute(_NUMBER_RULES, None))
+        emergency: dict[str, int | None] = dict(await execute(_EMERGENCY_NUMBERS, None))
         self._stale = False
         for tariff_id, currency, changed in await execute(_TARIFFS, None):
             await self._follow(execute, tariff_id, currency, changed, at_once=first)
+        bands = rate_bands.bands_by_tariff(
+            await execute(rate_bands.WINDOWS, None), await execute(rate_bands.HOLIDAYS, None)
+        )
+        for tariff in self._tariffs.values():
+            tariff.use_bands(bands.get(tariff.tariff_id))
         groups = {
             row[0]: ResourceGroup(*(*row[:4], self._tariffs.get(row[4]), *row[5:]))
             for row in resource_groups
@@ -155,6 +239,11 @@ class CatalogueHolder:
                 ]
             ),
             exchanges=exchanges,
+            dids=dids,
+            number_rules=number_rules,
+            emergency=emergency,
+            qualities=qualities,
+            prefixes=self._all_prefixes,
         )
 
     async def _follow(
@@ -162,7 +251,9 @@ class CatalogueHolder:
     ) -> None:
         tariff = self._tariffs.get(tariff_id)
         if tariff is None:
-            tariff = self._tariffs[tariff_id] = Tariff(tariff_id, currency)
+            tariff = self._tariffs[tariff_id] = Tariff(
+                tariff_id, currency, prefixes=self._all_prefixes
+            )
         if tariff.revision == changed or tariff_id in self._behind:
             return
         if self._prefixes is not None:
@@ -217,8 +308,20 @@ class CatalogueHolder:
                 strategy,
                 markup_ppm,
                 tuple(attached.get(rate_group_id, ())),
+                None if on_net is None else Terms(on_net, 0, 0, initial, increment),
+                minimum_margin,
             )
-            for rate_group_id, name, tariff_id, strategy, markup_ppm in rows
+            for (
+                rate_group_id,
+                name,
+                tariff_id,
+                strategy,
+                markup_ppm,
+                on_net,
+                initial,
+                increment,
+                minimum_margin,
+            ) in rows
         }
 
 
@@ -233,6 +336,43 @@ async def _read(execute: Execute, tariff: Tariff, changed: int) -> None:
             break
         after = rates.apply_rows(tariff, rows)
     tariff.revision = changed
+
+
+def _dids(rows: Rows, price_rows: Rows, assignment_rows: Rows) -> dict[str, Did]:
+    prices: dict[int, dict[int, Terms]] = {}
+    for did_id, account_id, *terms in price_rows:
+        prices.setdefault(did_id, {})[account_id] = Terms(*terms)
+    assignments: dict[int, list[Assignment]] = {}
+    for did_id, *assignment in assignment_rows:
+        assignments.setdefault(did_id, []).append(Assignment(*assignment))
+    return {
+        row[1]: Did(
+            row[1],
+            row[2],
+            row[3],
+            row[4],
+            row[5],
+            Terms(*row[6:]),
+            prices.get(row[0], {}),
+            tuple(assignments.get(row[0], ())),
+        )
+        for row in rows
+    }
+
+
+def _number_rules(rows: Rows) -> NumberRules:
+    rules = NumberRules({}, {})
+    for field, client_id, group_id, account_id, *rule in rows:
+        scope: Scope = EVERYBODY
+        if client_id is not None:
+            scope = ("client", client_id)
+        elif group_id is not None:
+            scope = ("resource-group", group_id)
+        elif account_id is not None:
+            scope = ("account", account_id)
+        of_field = rules.called if field == "called" else rules.caller
+        of_field[scope] = (*of_field.get(scope, ()), Rule(*rule))
+    return rules
 
 
 def _exchanges(rows: Rows) -> dict[tuple[str, str], tuple[list[datetime], list[int]]]:

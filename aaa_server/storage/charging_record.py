@@ -9,7 +9,7 @@ from aaa_server.charging.settle import NO_AUTHORIZATION, ROUTE_ASSUMED
 from aaa_server.storage.arrays import array, lists_array, text_array, time_array
 
 if TYPE_CHECKING:
-    from aaa_server.charging.ledger import Account, GroupUse, Ledger
+    from aaa_server.charging.ledger import Account, GroupUse, Ledger, Nonce
     from aaa_server.charging.meter import Meters
     from aaa_server.storage.identifiers import Identifiers
 
@@ -51,6 +51,9 @@ def statements_for(ledger: Ledger, identifiers: Identifiers) -> list[str]:
         statements += _write_meters(ledger.meters)
     if ledger.events:
         statements.append(_write_events(ledger))
+    nonces = [item for item in ledger.nonces.items() if item[1].changed]
+    if nonces:
+        statements.append(_write_nonces(nonces))
     if ledger.registered:
         anis = ledger.registered
         statements.append(_execute("write_anis", text_array(anis), array(anis.values())))
@@ -219,6 +222,17 @@ def _write_meters(meters: Meters) -> list[str]:
             )
         )
     return statements
+
+
+def _write_nonces(nonces: list[tuple[bytes, Nonce]]) -> str:
+    return _execute(
+        "write_nonces",
+        text_array([nonce_hash.hex() for nonce_hash, _ in nonces]),
+        array([nonce.account_id for _, nonce in nonces]),
+        array([nonce.last_count for _, nonce in nonces]),
+        text_array([nonce.last_response for _, nonce in nonces]),
+        time_array([nonce.seen_at for _, nonce in nonces]),
+    )
 
 
 def _write_events(ledger: Ledger) -> str:
