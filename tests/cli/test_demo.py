@@ -8,7 +8,8 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from aaa_server import demo
-from aaa_server.storage import rates
+from aaa_server.charging.numbers import translate
+from aaa_server.storage import dids, number_rules, rates, velocity_limits, viewer
 from aaa_server.storage.database import connect, transaction
 from aaa_server.storage.secrets import Keyring
 
@@ -107,6 +108,27 @@ def test_what_the_shipped_switch_dials_has_an_answer(demo_connection: Connection
     assert granted is not None
     assert not granted.blocked
     assert ("15551230001", "alice") in demo.ANIS
+
+
+def test_what_is_sold_besides_calls_is_in_it(demo_connection: Connection) -> None:
+    with transaction(demo_connection) as cursor:
+        admin = viewer.operator(cursor)
+        number = dids.find(cursor, admin, demo.DID)
+        assert (number.owner_code, number.destination) == (demo.DID_OWNER, demo.DID_RINGS.address)
+        prices = dids.prices(cursor, admin, [number.did_id])
+        minutes = [price.terms.per_minute_nanos for price in reversed(prices)]
+        assert number.cost is not None
+        minutes.append(number.cost.per_minute_nanos)
+        assert len(minutes) == 3
+        assert minutes == sorted(set(minutes), reverse=True)
+        assert dids.find(cursor, admin, demo.ACCESS_NUMBER).access
+        emergency = number_rules.list_emergency(cursor, admin)
+        assert {one.number for one in emergency} == {"112", "911"}
+        rules = [one.rule for one in number_rules.list_rules(cursor, admin)]
+        assert translate(tuple(rules), "0034911230001") == "34911230001"
+        assert translate(tuple(rules), "02071838750") == "442071838750"
+        [limit] = velocity_limits.list_limits(cursor, admin)
+        assert (limit.account_code, limit.name) == (demo.LIMITED_ACCOUNT, "satellites")
 
 
 def test_what_it_says_of_itself_names_everybody() -> None:
