@@ -113,7 +113,9 @@ def _of_resource_group(work: Work, name: str) -> PriceList:
     group = resource_groups.find(work.cursor, work.viewer, name)
     if group.tariff_id is None:
         raise NotFound(f"{name} is an inbound resource group: only outbound ones have prices")
-    return PriceList(name, group.tariff_id, group.currency, 0, "", 0, Defaults())
+    return PriceList(
+        name, group.tariff_id, group.currency, 0, "", 0, Defaults(time_zone=group.time_zone)
+    )
 
 
 def _group_of(work: Work, account: accounts.Account) -> RateGroup:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from aaa_server.cli import bands
 from aaa_server.cli.context import BadData, Session, pass_session
 from aaa_server.cli.output import Things, output_option, percent, show_record, show_rows
 from aaa_server.cli.values import CURRENCY, PERCENT, RESOURCE_GROUP, TIME_ZONE
@@ -222,3 +223,6 @@ def detach(session: Session, name: str, resource_group: str, owner: str) -> None
             raise BadData(f"{resource_group} is not attached to rate group {name}")
         work.note("rate-group detach", name, before={"resource_group": resource_group})
     click.echo(f"{resource_group} is detached from {name}", err=True)
+
+
+bands.attach(rate_group, bands.of_rate_group)

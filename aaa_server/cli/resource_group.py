@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from aaa_server.cli import bands
 from aaa_server.cli.context import BadData, Session, pass_session
 from aaa_server.cli.output import output_option, show_record, show_rows
-from aaa_server.cli.values import COUNT, CURRENCY, RESOURCE_GROUP
+from aaa_server.cli.values import COUNT, CURRENCY, RESOURCE_GROUP, TIME_ZONE
 from aaa_server.storage import accounts, resource_groups
 from aaa_server.storage.resource_groups import Endpoint
 from aaa_server.storage.viewer import require_operator
@@ -60,6 +61,7 @@ def _options(command: Callable[..., None]) -> Callable[..., None]:
             click.option("--precedence", type=click.IntRange(-(2**31), 2**31 - 1)),
             click.option("--strip", type=click.IntRange(0, 32), help="Digits off the front."),
             click.option("--prepend", help="Digits before the rest."),
+            click.option("--time-zone", type=TIME_ZONE, help="Of its termination rates."),
             click.option(
                 "--endpoint",
                 "endpoints",
@@ -113,6 +115,8 @@ def add(
         )
     if direction == "in" and options["gateway"]:
         raise click.UsageError("--gateway is for outbound groups: nothing is dialled over this one")
+    if direction == "in" and options["time_zone"]:
+        raise click.UsageError("--time-zone is for outbound groups: this one has no rates")
     given = {key: value for key, value in options.items() if value is not None}
     with session.transaction() as work:
         require_operator(work.viewer, "resource groups are added")
@@ -179,6 +183,8 @@ def _record(one: ResourceGroup) -> Row:
     }
     if one.tariff_id is not None or one.gateway or one.direction == "in":
         record |= {"gateway": one.gateway, "currency": one.currency}
+    if one.tariff_id is not None:
+        record["time_zone"] = one.time_zone
     return record
 
 
@@ -206,6 +212,8 @@ def set_(
         require_operator(work.viewer, "resource groups are changed")
         if before.direction == "out" and endpoints:
             raise BadData(f"{name} is outbound: endpoints are where inbound calls come from")
+        if before.direction == "in" and "time_zone" in given:
+            raise BadData(f"{name} is inbound: only rates go by a time zone, and it has none")
         resource_groups.change(work.cursor, work.viewer, before._replace(**given))
         if endpoints or no_endpoints:
             resource_groups.set_endpoints(
@@ -216,3 +224,6 @@ def set_(
             "resource-group set", name, before=dict(_record(before)), after=dict(_record(after))
         )
     show_record(session, _record(after))
+
+
+bands.attach(resource_group, bands.of_resource_group)

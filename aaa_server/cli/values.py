@@ -78,6 +78,11 @@ def _language(text: str) -> str:
     return text
 
 
+def checked(name: str, read: Callable[[str], Any]) -> click.ParamType[Any]:
+    """The type of an argument that `read` reads; its `ValueError` is told to people."""
+    return _Checked(name, read)
+
+
 AMOUNT = _Checked("amount", money.parse_micros)
 PRICE = _Checked("price", money.parse_nanos)
 PERCENT = _Checked("percent", money.parse_percent_ppm)

@@ -8,13 +8,13 @@ successor is inserted. Importing the same file twice writes nothing the second t
 from __future__ import annotations
 
 import io
-from itertools import islice
+from itertools import chain, islice
 from typing import TYPE_CHECKING, NamedTuple
 
-from aaa_server.storage.problem import Conflict, NotFound
+from aaa_server.storage.problem import BadValue, Conflict, NotFound
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
     from datetime import datetime
 
     from psycopg2.extensions import cursor as Cursor
@@ -32,7 +32,8 @@ class RateRow(NamedTuple):
 
     `effective_to` None: until the prefix's next row begins, be it in the same import or
     planned already. `line` is where it stands in its file. `resource_group_id`: the one way
-    out of calls that are sold at this row; 0: any.
+    out of calls that are sold at this row; 0: any. `band` is when it applies, `steps` are
+    those of `Terms`. Rows of different bands of one prefix have nothing to do with each other.
     """
 
     prefix: str
@@ -51,6 +52,8 @@ class RateRow(NamedTuple):
     effective_to: datetime | None = None
     line: int = 0
     resource_group_id: int = 0
+    band: str = ""
+    steps: tuple[tuple[int, int], ...] = ()
 
 
 class Imported(NamedTuple):
@@ -84,6 +87,9 @@ class Change(NamedTuple):
     new_interval: str | None
     effective_from: datetime
     effective_to: datetime | None
+    band: str
+    old_steps: tuple[tuple[int, int], ...]
+    new_steps: tuple[tuple[int, int], ...]
 
 
 def lock_tariff(cursor: Cursor, tariff_id: int) -> int:
@@ -119,11 +125,13 @@ def import_rates(
     `rows` stay, unless `replace`: then they end at `effective`, and what was planned for
     later goes. `account_id` 0: everybody's rows, else that account's own. A dry run
     computes the difference and writes nothing. Raises `Conflict` when a row's own end
-    lies behind the beginning of the prefix's next one.
+    lies behind the beginning of the prefix's next one, `BadValue` for a band that the list
+    does not have.
     """
     revision = lock_tariff(cursor, tariff_id)
     cursor.execute("SELECT set_config('work_mem', '64MB', true), set_config('jit', 'off', true)")
     _copy(cursor, rows, effective)
+    _refuse_unknown_bands(cursor, tariff_id)
     parameters = {
         "tariff_id": tariff_id,
         "account_id": account_id,
@@ -149,22 +157,67 @@ def import_rates(
 
 def difference(cursor: Cursor, *, unchanged: bool = False) -> Iterator[Change]:
     """What the import, or dry run, of this transaction found; in order of prefixes."""
-    after, after_from = "", None
+    after, after_band, after_from = "", "", None
     while True:
         cursor.execute(
             _DIFFERENCE,
             {
                 "unchanged": unchanged,
                 "after": after,
+                "after_band": after_band,
                 "after_from": after_from,
                 "limit": DIFFERENCE_SLICE_ROWS,
             },
         )
-        rows = [Change(*row) for row in cursor.fetchall()]
+        rows = [
+            Change(*row)._replace(old_steps=steps_of(row[-2]), new_steps=steps_of(row[-1]))
+            for row in cursor.fetchall()
+        ]
         yield from rows
         if len(rows) < DIFFERENCE_SLICE_ROWS:
             return
-        after, after_from = rows[-1].prefix, rows[-1].effective_from
+        last = rows[-1]
+        after, after_band, after_from = last.prefix, last.band, last.effective_from
+
+
+def steps_of(stored: Sequence[int] | None) -> tuple[tuple[int, int], ...]:
+    """The steps of `Terms` from the one array in which a row has them."""
+    return tuple(zip(stored[::2], stored[1::2], strict=True)) if stored else ()
+
+
+def stored_steps(steps: tuple[tuple[int, int], ...]) -> list[int] | None:
+    """The opposite of `steps_of`."""
+    return list(chain.from_iterable(steps)) or None
+
+
+def refuse_unknown_band(cursor: Cursor, tariff_id: int, band: str, where: str = "") -> None:
+    """Raises `BadValue` when the price list has no band of this name; '' is none."""
+    cursor.execute(
+        "SELECT DISTINCT name FROM rate_band WHERE tariff_id = %s ORDER BY 1", (tariff_id,)
+    )
+    known = [name for (name,) in cursor.fetchall()]
+    if band and band not in known:
+        there_are = f"there are {', '.join(known)}" if known else "it has none yet"
+        raise BadValue(
+            f"{where}the price list has no band {band!r}, {there_are}: `band add` makes one"
+        )
+
+
+def _refuse_unknown_bands(cursor: Cursor, tariff_id: int) -> None:
+    cursor.execute(
+        """
+        SELECT band,
+               line
+          FROM incoming
+         WHERE band <> ''
+           AND band NOT IN (SELECT name FROM rate_band WHERE tariff_id = %s)
+         ORDER BY number
+         LIMIT 1
+        """,
+        (tariff_id,),
+    )
+    for band, line in cursor.fetchall():
+        refuse_unknown_band(cursor, tariff_id, band, f"line {line}: " if line else "")
 
 
 def _counts(cursor: Cursor) -> Imported:
@@ -197,7 +250,7 @@ def _refuse_conflicts(cursor: Cursor) -> None:
     cursor.execute(
         """
         SELECT line,
-               prefix,
+               prefix || CASE band WHEN '' THEN '' ELSE ' of band ' || band END,
                effective_from,
                effective_to,
                natural_end
@@ -247,9 +300,13 @@ def _copy_lines(rows: Iterable[RateRow], effective: str) -> Iterator[str]:
             f"{number}\t{row.line}\t{row.prefix}\t{row.per_minute_nanos}\t{row.initial_seconds}\t"
             f"{row.increment_seconds}\t{row.connect_fee_micros}\t{row.included_seconds}\t"
             f"{row.minimum_charge_micros}\t{row.blocked}\t{_escape(row.destination)}\t{row.strip}\t"
-            f"{row.prepend}\t{row.priority}\t{row.resource_group_id}\t"
-            f"{begins_text}\t{ends_text}\n"
+            f"{row.prepend}\t{row.priority}\t{row.resource_group_id}\t{row.band}\t"
+            f"{_array(row.steps) if row.steps else '{}'}\t{begins_text}\t{ends_text}\n"
         )
+
+
+def _array(steps: tuple[tuple[int, int], ...]) -> str:
+    return "{" + ",".join([f"{after},{nanos}" for after, nanos in steps]) + "}"
 
 
 def _escape(text: str) -> str:
@@ -298,6 +355,8 @@ CREATE TEMPORARY TABLE incoming (
     prepend text NOT NULL,
     priority integer NOT NULL,
     resource_group_id bigint NOT NULL,
+    band text COLLATE "C" NOT NULL,
+    steps bigint[] NOT NULL,
     effective_from timestamptz NOT NULL,
     effective_to timestamptz
 ) ON COMMIT DROP"""
@@ -319,6 +378,8 @@ SELECT rate_id,
        prepend,
        priority,
        coalesce(resource_group_id, 0) AS resource_group_id,
+       band COLLATE "C" AS band,
+       coalesce(steps, '{}') AS steps,
        effective_from,
        effective_to
   FROM rate
@@ -343,6 +404,7 @@ WITH following AS (
            min(standing.effective_from) AS begins
       FROM incoming
       JOIN standing ON standing.prefix = incoming.prefix
+                   AND standing.band = incoming.band
                    AND standing.effective_from > incoming.effective_from
      WHERE NOT %(replace)s
      GROUP BY incoming.number
@@ -351,7 +413,7 @@ WITH following AS (
            lead(effective_from) OVER one_prefix AS next_incoming,
            row_number() OVER one_prefix AS place
       FROM incoming
-    WINDOW one_prefix AS (PARTITION BY prefix ORDER BY effective_from, number)
+    WINDOW one_prefix AS (PARTITION BY prefix, band ORDER BY effective_from, number)
 ), compared AS (
     SELECT incoming.*,
            spaced.place,
@@ -365,18 +427,19 @@ WITH following AS (
            covering.per_minute_nanos AS old_nanos,
            covering.initial_seconds AS old_initial_seconds,
            covering.increment_seconds AS old_increment_seconds,
+           covering.steps AS old_steps,
            (incoming.per_minute_nanos, incoming.connect_fee_micros,
             incoming.minimum_charge_micros, incoming.initial_seconds,
-            incoming.increment_seconds, -incoming.included_seconds)
+            incoming.increment_seconds, -incoming.included_seconds, incoming.steps)
            > (covering.per_minute_nanos, covering.connect_fee_micros,
               covering.minimum_charge_micros, covering.initial_seconds,
-              covering.increment_seconds, -covering.included_seconds) AS dearer,
+              covering.increment_seconds, -covering.included_seconds, covering.steps) AS dearer,
            (incoming.per_minute_nanos, incoming.connect_fee_micros,
             incoming.minimum_charge_micros, incoming.initial_seconds,
-            incoming.increment_seconds, incoming.included_seconds)
+            incoming.increment_seconds, incoming.included_seconds, incoming.steps)
            = (covering.per_minute_nanos, covering.connect_fee_micros,
               covering.minimum_charge_micros, covering.initial_seconds,
-              covering.increment_seconds, covering.included_seconds) AS same_price,
+              covering.increment_seconds, covering.included_seconds, covering.steps) AS same_price,
            (incoming.blocked, incoming.destination, incoming.strip, incoming.prepend,
             incoming.priority, incoming.resource_group_id)
            = (covering.blocked, covering.destination, covering.strip, covering.prepend,
@@ -386,6 +449,7 @@ WITH following AS (
       LEFT JOIN following USING (number)
       LEFT JOIN standing AS covering
              ON covering.prefix = incoming.prefix
+            AND covering.band = incoming.band
             AND covering.effective_from <= incoming.effective_from
             AND (covering.effective_to IS NULL
                  OR covering.effective_to > incoming.effective_from)
@@ -415,6 +479,8 @@ SELECT number,
        prepend,
        priority,
        resource_group_id,
+       band,
+       steps,
        effective_from,
        effective_to,
        natural_end,
@@ -423,6 +489,7 @@ SELECT number,
        old_nanos,
        old_initial_seconds,
        old_increment_seconds,
+       old_steps,
        NOT stands AS writes,
        CASE WHEN covering_id IS NULL THEN 'new'
             WHEN stands THEN 'unchanged'
@@ -440,6 +507,7 @@ WITH superseded AS (
            min(arriving.effective_from) AS ends_at
       FROM standing
       JOIN arriving ON arriving.prefix = standing.prefix
+                   AND arriving.band = standing.band
                    AND arriving.effective_from >= standing.effective_from
                    AND (standing.effective_to IS NULL
                         OR arriving.effective_from < standing.effective_to)
@@ -451,9 +519,11 @@ WITH superseded AS (
                     CASE WHEN first.prefix IS NULL THEN %(effective)s END) AS ends_at
       FROM standing
       LEFT JOIN (SELECT prefix,
+                        band,
                         min(effective_from) AS begins
                    FROM arriving
-                  GROUP BY prefix) AS first ON first.prefix = standing.prefix
+                  GROUP BY prefix, band) AS first ON first.prefix = standing.prefix
+                                                 AND first.band = standing.band
      WHERE %(replace)s
        AND (first.prefix IS NULL OR standing.effective_from >= first.begins)
        AND NOT EXISTS (SELECT
@@ -467,6 +537,8 @@ SELECT standing.rate_id,
        standing.per_minute_nanos,
        standing.initial_seconds,
        standing.increment_seconds,
+       standing.band,
+       standing.steps,
        standing.effective_from,
        least(superseded.ends_at, replaced.ends_at) AS ends_at,
        superseded.rate_id IS NOT NULL AS superseded
@@ -490,8 +562,8 @@ _INSERT = """
 INSERT INTO rate (
            tariff_id, account_id, prefix, destination, per_minute_nanos, connect_fee_micros,
            included_seconds, initial_seconds, increment_seconds, minimum_charge_micros,
-           blocked, strip, prepend, priority, resource_group_id, effective_from, effective_to,
-           revision)
+           blocked, strip, prepend, priority, resource_group_id, band, steps,
+           effective_from, effective_to, revision)
 SELECT %(tariff_id)s,
        %(account_id)s,
        prefix,
@@ -507,12 +579,14 @@ SELECT %(tariff_id)s,
        prepend,
        priority,
        nullif(resource_group_id, 0),
+       band,
+       nullif(steps, '{}'),
        effective_from,
        ends_at,
        %(revision)s
   FROM arriving
  WHERE writes
- ORDER BY prefix, effective_from"""
+ ORDER BY prefix, band, effective_from"""
 
 _DIFFERENCE = """
 SELECT *
@@ -525,7 +599,10 @@ SELECT *
                old_initial_seconds || '/' || old_increment_seconds AS old_interval,
                initial_seconds || '/' || increment_seconds AS new_interval,
                effective_from,
-               ends_at AS effective_to
+               ends_at AS effective_to,
+               band,
+               old_steps,
+               steps AS new_steps
           FROM arriving
          WHERE %(unchanged)s OR what <> 'unchanged'
          UNION ALL
@@ -538,9 +615,13 @@ SELECT *
                initial_seconds || '/' || increment_seconds,
                NULL,
                effective_from,
-               ends_at
+               ends_at,
+               band,
+               steps,
+               NULL
           FROM closing
          WHERE NOT superseded) AS difference
- WHERE (prefix, effective_from) > (%(after)s, coalesce(%(after_from)s, '-infinity'::timestamptz))
- ORDER BY prefix, effective_from
+ WHERE (prefix, band, effective_from)
+       > (%(after)s, %(after_band)s, coalesce(%(after_from)s, '-infinity'::timestamptz))
+ ORDER BY prefix, band, effective_from
  LIMIT %(limit)s"""

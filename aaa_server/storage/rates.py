@@ -7,6 +7,7 @@ prefixes with a row above N and replaces all rows of those.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import lru_cache
 from sys import intern
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import psycopg2.errors
 
-from aaa_server.rating.rate import Rate, Terms
+from aaa_server.rating.rate import STEP_SECONDS_MAX, STEPS_MAX, Rate, Terms
 from aaa_server.rating.tariff import Tariff
 from aaa_server.storage.problem import BadValue, Conflict, NotFound
 from aaa_server.storage.rate_import import (
@@ -24,7 +25,10 @@ from aaa_server.storage.rate_import import (
     difference,
     import_rates,
     lock_tariff,
+    refuse_unknown_band,
     set_revision,
+    steps_of,
+    stored_steps,
 )
 
 if TYPE_CHECKING:
@@ -74,7 +78,9 @@ _COLUMNS = """
        rate.priority,
        rate.effective_from,
        rate.effective_to,
-       coalesce(rate.resource_group_id, 0)"""
+       coalesce(rate.resource_group_id, 0),
+       rate.band,
+       rate.steps"""
 
 
 class Key(NamedTuple):
@@ -178,6 +184,8 @@ def _rate(
     effective_from: datetime,
     effective_to: datetime | None,
     resource_group_id: int,
+    band: str,
+    steps: Sequence[int] | None,
 ) -> Rate:
     terms = _terms(
         per_minute_nanos,
@@ -187,6 +195,8 @@ def _rate(
         increment_seconds,
         minimum_charge_micros,
     )
+    if steps:
+        terms = _with_steps(terms, steps_of(steps))
     return Rate(
         rate_id,
         prefix,
@@ -199,11 +209,17 @@ def _rate(
         intern(prepend),
         priority,
         resource_group_id,
+        intern(band),
     )
 
 
 # Thousands of rows have the same terms and the same instants: kept once, not once a row.
 _terms = lru_cache(maxsize=TERMS_SHARED_MAX)(Terms)
+
+
+@lru_cache(maxsize=TERMS_SHARED_MAX)
+def _with_steps(terms: Terms, steps: tuple[tuple[int, int], ...]) -> Terms:
+    return replace(terms, steps=steps)
 
 
 @lru_cache(maxsize=4096)
@@ -216,9 +232,14 @@ def _instant(value: datetime) -> datetime:
 
 
 def add_rate(cursor: Cursor, tariff_id: int, row: RateRow, *, account_id: int = 0) -> int:
-    """The new row's number. Raises `Conflict` where the prefix has a row at that time already."""
+    """The new row's number.
+
+    Raises `Conflict` where the prefix has a row of this band at that time already, and
+    `BadValue`.
+    """
     assert row.effective_from is not None
     revision = lock_tariff(cursor, tariff_id)
+    refuse_unknown_band(cursor, tariff_id, row.band)
     cursor.execute("SAVEPOINT add_rate")
     try:
         cursor.execute(
@@ -227,17 +248,18 @@ def add_rate(cursor: Cursor, tariff_id: int, row: RateRow, *, account_id: int = 
                        tariff_id, account_id, prefix, destination, per_minute_nanos,
                        connect_fee_micros, included_seconds, initial_seconds, increment_seconds,
                        minimum_charge_micros, blocked, strip, prepend, priority,
-                       resource_group_id, effective_from, effective_to, revision)
+                       resource_group_id, band, steps, effective_from, effective_to, revision)
             VALUES (%(tariff_id)s, %(account_id)s, %(prefix)s, %(destination)s,
                     %(per_minute_nanos)s, %(connect_fee_micros)s, %(included_seconds)s,
                     %(initial_seconds)s, %(increment_seconds)s, %(minimum_charge_micros)s,
                     %(blocked)s, %(strip)s, %(prepend)s, %(priority)s,
-                    nullif(%(resource_group_id)s, 0), %(effective_from)s, %(effective_to)s,
-                    %(revision)s)
+                    nullif(%(resource_group_id)s, 0), %(band)s, %(steps)s,
+                    %(effective_from)s, %(effective_to)s, %(revision)s)
          RETURNING rate_id
             """,
             {
                 **row._asdict(),
+                "steps": stored_steps(row.steps),
                 "tariff_id": tariff_id,
                 "account_id": account_id,
                 "revision": revision,
@@ -262,13 +284,15 @@ def set_rate(
     *,
     at: datetime,
     account_id: int = 0,
+    band: str = "",
 ) -> Imported:
     """Change the prefix's row from `at` on: it ends there, and its successor has `values`.
 
-    `values` are fields of `RateRow`. Raises `NotFound` when no row is in force at `at`.
+    The row is the one of this `band`. `values` are fields of `RateRow`. Raises `NotFound`
+    when no row is in force at `at`.
     """
     lock_tariff(cursor, tariff_id)
-    running = _running(cursor, tariff_id, prefix, at, account_id)
+    running = _running(cursor, tariff_id, prefix, at, account_id, band)
     rate = running.rate
     row = RateRow(
         prefix=prefix,
@@ -284,6 +308,8 @@ def set_rate(
         prepend=rate.prepend,
         priority=rate.priority,
         resource_group_id=rate.resource_group_id,
+        band=band,
+        steps=rate.terms.steps,
         effective_from=at,
         effective_to=rate.effective_to,
     )
@@ -296,14 +322,20 @@ def set_rate(
 
 
 def close_rate(
-    cursor: Cursor, tariff_id: int, prefix: str, *, at: datetime, account_id: int = 0
+    cursor: Cursor,
+    tariff_id: int,
+    prefix: str,
+    *,
+    at: datetime,
+    account_id: int = 0,
+    band: str = "",
 ) -> Rate:
-    """End the prefix's row at `at`; at its very beginning, that takes it back. The row as it was.
+    """End the prefix's row of this `band` at `at`; the row as it was.
 
-    Raises `NotFound` when no row is in force at `at`.
+    At its very beginning, that takes it back. Raises `NotFound` when no row is in force at `at`.
     """
     revision = lock_tariff(cursor, tariff_id)
-    running = _running(cursor, tariff_id, prefix, at, account_id)
+    running = _running(cursor, tariff_id, prefix, at, account_id, band)
     cursor.execute(
         """
         UPDATE rate
@@ -318,7 +350,7 @@ def close_rate(
 
 
 def _running(
-    cursor: Cursor, tariff_id: int, prefix: str, at: datetime, account_id: int
+    cursor: Cursor, tariff_id: int, prefix: str, at: datetime, account_id: int, band: str
 ) -> Candidate:
     rows = _select(
         cursor,
@@ -326,16 +358,24 @@ def _running(
         WHERE tariff_id = %(tariff_id)s
           AND account_id = %(account_id)s
           AND prefix = %(prefix)s
+          AND band = %(band)s
           AND (effective_to IS NULL OR effective_to > greatest(effective_from, %(at)s))
         ORDER BY effective_from
         """,
-        {"tariff_id": tariff_id, "account_id": account_id, "prefix": prefix, "at": at},
+        {
+            "tariff_id": tariff_id,
+            "account_id": account_id,
+            "prefix": prefix,
+            "band": band,
+            "at": at,
+        },
     )
     if rows and rows[0].rate.effective_from <= at:
         return rows[0]
     later = f"; the next begins at {_show(rows[0].rate.effective_from)}" if rows else ""
     raise NotFound(
-        f"prefix {prefix} has no row in force at {_show(at)}{later}: `rate add` makes one"
+        f"prefix {prefix}{_of_band(band)} has no row in force at {_show(at)}{later}: "
+        "`rate add` makes one"
     )
 
 
@@ -346,6 +386,7 @@ def _overlap_text(cursor: Cursor, tariff_id: int, row: RateRow, account_id: int)
         WHERE tariff_id = %(tariff_id)s
           AND account_id = %(account_id)s
           AND prefix = %(prefix)s
+          AND band = %(band)s
           AND tstzrange(effective_from, effective_to)
               && tstzrange(%(effective_from)s, %(effective_to)s)
         ORDER BY effective_from
@@ -354,6 +395,7 @@ def _overlap_text(cursor: Cursor, tariff_id: int, row: RateRow, account_id: int)
             "tariff_id": tariff_id,
             "account_id": account_id,
             "prefix": row.prefix,
+            "band": row.band,
             "effective_from": row.effective_from,
             "effective_to": row.effective_to,
         },
@@ -361,10 +403,14 @@ def _overlap_text(cursor: Cursor, tariff_id: int, row: RateRow, account_id: int)
     begins, ends = standing.rate.effective_from, standing.rate.effective_to
     until = f"until {_show(ends)}" if ends else "with no end"
     return (
-        f"prefix {row.prefix} has a row already, from {_show(begins)} {until}, and two rows of one "
-        "prefix never overlap: `rate set` changes the price from an instant on, `rate close` "
-        "ends the row"
+        f"prefix {row.prefix}{_of_band(row.band)} has a row already, from {_show(begins)} {until}, "
+        "and two rows of one prefix never overlap: `rate set` changes the price from an instant "
+        "on, `rate close` ends the row"
     )
+
+
+def _of_band(band: str) -> str:
+    return f" of band {band}" if band else ""
 
 
 def _check_text(error: psycopg2.errors.CheckViolation, prefix: str) -> str:
@@ -378,6 +424,8 @@ def _check_text(error: psycopg2.errors.CheckViolation, prefix: str) -> str:
         "rate_connect_fee_micros_check": "a connect fee is at least 0",
         "rate_minimum_charge_micros_check": "a minimum charge is at least 0",
         "rate_check": "a row ends after it begins",
+        "rate_steps_check": f"a price has at most {STEPS_MAX} steps, each later than the one "
+        f"before it, from 1 to {STEP_SECONDS_MAX} s",
     }.get(constraint, f"prefix {prefix}: a value is out of range ({constraint})")
 
 
@@ -400,7 +448,8 @@ def candidates(
 ) -> list[Candidate]:
     """All rows whose prefix begins `number`, whenever they are in force; the longest first.
 
-    Of one prefix the account's own come first, then the earlier ones. Rows taken back
+    Of one prefix the account's own come first, of those the ones of bands, then the earlier
+    ones. Rows taken back
     before they began are left out.
     """
     return _select(
@@ -410,7 +459,7 @@ def candidates(
           AND account_id IN (0, %(account_id)s)
           AND prefix = ANY (%(prefixes)s)
           AND (effective_to IS NULL OR effective_to > effective_from)
-        ORDER BY length(prefix) DESC, account_id = 0, effective_from
+        ORDER BY length(prefix) DESC, account_id = 0, band = '', band, effective_from
         """,
         {
             "tariff_id": tariff_id,
@@ -444,7 +493,7 @@ def list_rates(
           AND prefix > %(after)s
           AND (%(at)s IS NULL OR tstzrange(effective_from, effective_to) @> %(at)s)
           AND (effective_to IS NULL OR effective_to > effective_from)
-        ORDER BY prefix, account_id, effective_from
+        ORDER BY prefix, account_id, band, effective_from
         LIMIT %(limit)s
         """,
         {
@@ -540,7 +589,9 @@ SELECT changed.revision,
        rate.priority,
        rate.effective_from,
        rate.effective_to,
-       coalesce(rate.resource_group_id, 0)
+       coalesce(rate.resource_group_id, 0),
+       rate.band,
+       rate.steps
   FROM distinct_changed AS changed
   LEFT JOIN rate ON rate.tariff_id = %(tariff_id)s
                 AND rate.prefix = changed.prefix

@@ -35,6 +35,7 @@ class ResourceGroup(NamedTuple):
     tariff_id: int | None = None
     gateway: str = ""
     currency: str = ""
+    time_zone: str = "UTC"
 
 
 class Endpoint(NamedTuple):
@@ -58,6 +59,7 @@ class NewResourceGroup(NamedTuple):
     precedence: int = 0
     strip: int = 0
     prepend: str = ""
+    time_zone: str = "UTC"
 
 
 def list_resource_groups(cursor: Cursor, viewer: Viewer) -> list[ResourceGroup]:
@@ -108,14 +110,15 @@ def _with_buying_side(cursor: Cursor, groups: list[ResourceGroup]) -> list[Resou
         SELECT resource_group.resource_group_id,
                resource_group.tariff_id,
                resource_group.gateway,
-               coalesce(tariff.currency, '')
+               coalesce(tariff.currency, ''),
+               resource_group.time_zone
           FROM resource_group
           LEFT JOIN tariff USING (tariff_id)
         """
     )
     sides = {row[0]: row[1:] for row in cursor.fetchall()}
     return [
-        group._replace(tariff_id=side[0], gateway=side[1], currency=side[2])
+        group._replace(tariff_id=side[0], gateway=side[1], currency=side[2], time_zone=side[3])
         for group in groups
         for side in (sides[group.resource_group_id],)
     ]
@@ -160,10 +163,10 @@ def add(cursor: Cursor, viewer: Viewer, new: NewResourceGroup) -> int:
              RETURNING tariff_id)
             INSERT INTO resource_group (
                        name, direction, account_id, tariff_id, gateway, max_calls,
-                       calls_per_second, precedence, strip, prepend)
+                       calls_per_second, precedence, strip, prepend, time_zone)
             VALUES (%(name)s, %(direction)s, %(account_id)s, (SELECT tariff_id FROM price_list),
                     %(gateway)s, %(max_calls)s, %(calls_per_second)s, %(precedence)s, %(strip)s,
-                    %(prepend)s)
+                    %(prepend)s, %(time_zone)s)
          RETURNING resource_group_id
             """,
             new._asdict(),
@@ -201,7 +204,8 @@ def change(cursor: Cursor, viewer: Viewer, group: ResourceGroup) -> None:
                    precedence = %(precedence)s,
                    strip = %(strip)s,
                    prepend = %(prepend)s,
-                   status = %(status)s
+                   status = %(status)s,
+                   time_zone = %(time_zone)s
              WHERE resource_group_id = %(resource_group_id)s
             """,
             {**group._asdict(), "account_chain": None, "endpoints": None},
