@@ -18,6 +18,7 @@ from aaa_server.charging.requests import (
     Reauthorize,
     Refusal,
     Refused,
+    Rerated,
     Stop,
 )
 from aaa_server.group_commit import Overloaded
@@ -122,6 +123,7 @@ class Authorization:
 
     def _reply(self, fresh: Fresh, call: AccessCall, answer: ChargingAnswer) -> bytes:
         client = fresh.client
+        assert not isinstance(answer, Rerated)  # nobody asks for one by RADIUS
         code, attributes = DIALECTS[client.type].access_reply(answer, call, client)
         if isinstance(answer, Refused):
             reason = answer.reason.value

@@ -34,6 +34,8 @@ from aaa_server.charging.requests import (
     Reauthorize,
     Reboot,
     Refused,
+    Rerate,
+    Rerated,
     Settled,
     Start,
     Stop,
@@ -560,6 +562,26 @@ class Scenario:
 
     def do_expire(self, arguments: list[str], _options: dict[str, str]) -> str:
         return self.ask(Expire(CLIENT, arguments[0], self.now))
+
+    def do_rerate(self, arguments: list[str], _options: dict[str, str]) -> str:
+        """What each party was charged before, and is now."""
+        [(client_id, call_id)] = self.query(
+            "SELECT client_id, call_id FROM cdr WHERE session_key = %s", arguments[0]
+        )
+        [answer] = self.books.decide([Rerate(client_id, arguments[0], call_id, self.now)])
+        assert isinstance(answer, Rerated)
+        codes = {
+            account_id: code for (kind, code), account_id in self._ids.items() if kind == "account"
+        }
+        return (
+            answer.kept
+            or " ".join(
+                f"{codes[one.account_id]} {format_micros(one.before_micros)}"
+                f" {format_micros(one.after_micros)}"
+                for one in answer.changes
+            )
+            or "nothing"
+        )
 
     # ------------------------------------------------------------------ what is seen
 

@@ -35,9 +35,22 @@ def by_argument(origin: Origin, _called: str, ledger: Ledger) -> Found | Refused
     account_id = ledger.codes.get(code)
     if account_id is not None:
         return Found(account_id, "argument")
+    if "@" in code:
+        found = by_address(code, ledger)
+        if found is not None:
+            return found
     if code == origin.ani:  # the switch fills User-Name with the caller's number by default
         return None
     return Refused(Refusal.INVALID_ACCOUNT, f"account {code} does not exist")
+
+
+def by_address(address: str, ledger: Ledger) -> Found | None:
+    """`alice@sip.example`, as SIP proxies name callers: that extension, else the code `alice`."""
+    user, _, domain = address.partition("@")
+    found = by_extension(Origin(extension=user, domain=domain), "", ledger)
+    if found is None and user in ledger.codes:
+        return Found(ledger.codes[user], "argument")
+    return found
 
 
 def by_extension(origin: Origin, _called: str, ledger: Ledger) -> Found | None:

@@ -12,8 +12,9 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from aaa_server.charging.credential import check
+from aaa_server.charging.digest import prove
 from aaa_server.charging.ledger import Account, Event
-from aaa_server.charging.requests import Authenticate, Authorize, Refusal, Refused
+from aaa_server.charging.requests import Authenticate, Authorize, Digest, Refusal, Refused
 
 if TYPE_CHECKING:
     from aaa_server.charging.ledger import Ledger
@@ -22,9 +23,14 @@ if TYPE_CHECKING:
 def check_credential(
     request: Authorize | Authenticate, account: Account, ledger: Ledger
 ) -> Refused | None:
-    """None when the caller may go on; counts wrong PINs, and locks after too many."""
+    """None when the caller may go on; counts wrong PINs, and locks after too many.
+
+    A digest is by the password, and has no part in this.
+    """
     profile = account.profile
     credential = request.credential
+    if isinstance(credential, Digest):
+        return prove(credential, profile, request.origin, request.at, ledger)
     if credential is not None and profile.locked_until is not None:
         if request.at < profile.locked_until:
             return Refused(Refusal.RETRIES, "too many wrong PINs: try again later")

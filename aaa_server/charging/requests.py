@@ -174,7 +174,18 @@ class Expire(NamedTuple):
     at: datetime
 
 
-ChargingRequest = Authorize | Reauthorize | Authenticate | Start | Update | Stop | Reboot | Expire
+class Rerate(NamedTuple):
+    """Price this call, which has ended, again by the price lists as they stand now."""
+
+    client_id: int
+    session_key: str
+    call_id: int
+    at: datetime
+
+
+ChargingRequest = (
+    Authorize | Reauthorize | Authenticate | Start | Update | Stop | Reboot | Expire | Rerate
+)
 
 
 class Refusal(Enum):
@@ -268,4 +279,22 @@ class Settled(NamedTuple):
     currency: str
 
 
-ChargingAnswer = Granted | Known | Refused | Noted | Settled
+class Changed(NamedTuple):
+    """What one party of a call was charged before and is charged now; level -1: the provider."""
+
+    account_id: int
+    level: int
+    before_micros: int
+    after_micros: int
+    currency: str
+
+
+class Rerated(NamedTuple):
+    """The call after a new rating: what has changed, or why it keeps its charges ('': no need)."""
+
+    call_id: int
+    kept: str
+    changes: tuple[Changed, ...]
+
+
+ChargingAnswer = Granted | Known | Refused | Noted | Settled | Rerated

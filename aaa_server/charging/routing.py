@@ -24,6 +24,7 @@ from aaa_server.rating.lcr import (
     margin_ppm,
     most_micros,
 )
+from aaa_server.rating.money import EXCHANGE_SCALE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -121,7 +122,7 @@ def margin_of(route: Route, wish: Wish, ledger: Ledger) -> int | None:
     if exchange_e10 is None:
         return None
     sold_micros = wish.sale.price.terms.cost_micros(REFERENCE_CALL_SECONDS)
-    return margin_ppm(most_micros(sold_micros, 0, exchange_e10), route.cost_micros)
+    return margin_ppm(sold_micros * exchange_e10, route.cost_micros * EXCHANGE_SCALE)
 
 
 def consider(

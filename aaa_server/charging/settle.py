@@ -45,6 +45,7 @@ ROUTE_ASSUMED = "route-assumed"
 ROUTE_NOT_OFFERED = "route-not-offered"
 NO_ROUTE_COST = "no-route-cost"
 EMERGENCY = "emergency"
+RERATED = "rerated"
 
 # Clocks of switch and server differ; a longer lead than this is a duration to look at.
 CLOCK_SLACK_SECONDS = 2

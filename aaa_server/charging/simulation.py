@@ -23,10 +23,12 @@ from aaa_server.charging.authorize import (
 from aaa_server.charging.call import Call, Level, Offer
 from aaa_server.charging.catalogue import Attachment, Inbound, RateGroup
 from aaa_server.charging.ledger import Charge, Profile
+from aaa_server.charging.metering import Metered
 from aaa_server.charging.requests import Authorize, Granted, Reauthorize, Refused, Stop
-from aaa_server.charging.routing import Wish, consider, offers_for
+from aaa_server.charging.routing import Sale, Wish, consider, margin_of, offers_for
 from aaa_server.charging.settle import stop
-from aaa_server.rating.lcr import Route
+from aaa_server.rating.lcr import BY_CALL, Route
+from aaa_server.rating.money import PPM, div_floor
 from aaa_server.rating.rate import Rate
 
 if TYPE_CHECKING:
@@ -62,15 +64,20 @@ class Payer(NamedTuple):
 
 
 class WayOut(NamedTuple):
-    """An attached resource group: the route and its place in trial order, or why it is out.
+    """An attached resource group: the route where it has a price, and its place in trial order.
 
-    A route without place and offer is one more than are offered.
+    `out` says why it cannot be used; without that and without place and offer it is one more
+    than are offered. `margin_ppm` is what the reference call would leave of what it is sold
+    at, None where nobody can say; `share_ppm` its part of all weights that can be used.
     """
 
     attachment: Attachment
-    outcome: Route | str
+    route: Route | None
+    out: str
     place: int | None
     offer: Offer | None
+    margin_ppm: int | None
+    share_ppm: int | None
 
 
 class Simulation(NamedTuple):
@@ -104,7 +111,7 @@ def simulate(request: Authorize, ledger: Ledger, *, seconds: int | None = None) 
     `ledger` is loaded for the request and for a Stop of it, and holds no such call.
     """
     tried = tuple(_try_rules(request, ledger))
-    found = whose(request.origin, request.called, ledger)
+    found = whose(request.origin, request.called, ledger, request.at)
     chain = [] if isinstance(found, Refused) else ledger.chain_of(found.account_id)
     inbound = ledger.catalogue.inbound(request.origin, request.called)
     called = request.called if inbound is None else inbound.without_prefix(request.called)
@@ -112,7 +119,7 @@ def simulate(request: Authorize, ledger: Ledger, *, seconds: int | None = None) 
     inbound_channels = _channels(inbound, ledger)
     inbound_limit = limits([], inbound, request.at, ledger)
     payers = tuple([_payer(account, called, longest, request, ledger) for account in chain])
-    wish = Wish(called, request.at, request.session_key, request.wanted_route)
+    wish = Wish(called, request.at, request.session_key, request.wanted_route, _sale(payers))
     exits = ways_out(chain, wish, ledger)
     answer = authorize(request, ledger)
     call = ledger.calls[request.client_id, request.session_key]
@@ -148,15 +155,24 @@ def ways_out(chain: list[Account], wish: Wish, ledger: Ledger) -> tuple[WayOut, 
         offer.resource_group_id: (place, offer)
         for place, offer in enumerate(offers_for(group, wish, ledger), start=1)
     }
-    exits = [
-        WayOut(
-            attachment,
-            consider(attachment, wish, ledger),
-            *places.get(attachment.group.resource_group_id, (None, None)),
-        )
-        for attachment in group.routes
-    ]
+    considered = [consider(attachment, group, wish, ledger) for attachment in group.routes]
+    weights = sum(route.weight for route, out in considered if route is not None and not out)
+    exits = []
+    for attachment, (route, out) in zip(group.routes, considered, strict=True):
+        place, offer = places.get(attachment.group.resource_group_id, (None, None))
+        margin = None if route is None else margin_of(route, wish, ledger)
+        share = None
+        if group.strategy in BY_CALL and weights and route is not None and not out:
+            share = div_floor(route.weight * PPM, weights)
+        exits.append(WayOut(attachment, route, out, place, offer, margin, share))
     return tuple(sorted(exits, key=lambda way: (way.place is None, way.place or 0)))
+
+
+def _sale(payers: tuple[Payer, ...]) -> Sale | None:
+    """What the topmost payer pays, where it has a price."""
+    if not payers or isinstance(payers[-1].level, Refused):
+        return None
+    return Sale(payers[-1].level.price, payers[-1].profile.currency)
 
 
 def _try_rules(request: Authorize, ledger: Ledger) -> list[Tried]:
@@ -184,6 +200,7 @@ def _payer(
     if group is not None:
         rate = group.tariff.rate_for(called, request.at, profile.account_id)
         own = any(row is rate for row in group.tariff.rates(profile.account_id))
+    metered = Metered(called, request.at)
     priced = price_levels([account], called, request.at, ledger)
     level = priced if isinstance(priced, Refused) else priced[0]
     return Payer(
@@ -198,7 +215,9 @@ def _payer(
         rate,
         own,
         level,
-        None if isinstance(level, Refused) else affordable([account], (level,), longest),
+        None
+        if isinstance(level, Refused)
+        else affordable([account], (level,), longest, metered, ledger),
     )
 
 

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeGuard
 
 from aaa_server.charging.account_code import whose
 from aaa_server.charging.call import Call, CallKey, read_levels, read_offers
-from aaa_server.charging.ledger import Account, GroupUse, Ledger, Policy, Profile
+from aaa_server.charging.digest import nonce_key
+from aaa_server.charging.ledger import Account, GroupUse, Ledger, Nonce, Policy, Profile
 from aaa_server.charging.numbers import with_callers_translated
 from aaa_server.charging.requests import (
     Authenticate,
@@ -23,6 +24,7 @@ from aaa_server.charging.requests import (
     Expire,
     Reboot,
     Refused,
+    Rerate,
     Start,
     Stop,
     Update,
@@ -121,6 +123,7 @@ class ChargingStore:
                 break
             await self._fetch(transaction, {}, missing, ledger)
         await self._load_meters(transaction, batch, ledger)
+        await self._load_nonces(transaction, batch, ledger)
         await self._take_identifiers(transaction, 2 * len(batch) + len(ledger.calls))
         return ledger
 
@@ -145,7 +148,7 @@ class ChargingStore:
         )
         batch = ledger.batch = with_callers_translated(batch, ledger.catalogue)
         for request in batch:
-            if isinstance(request, Authenticate | Reboot | Expire):
+            if isinstance(request, Authenticate | Reboot | Expire | Rerate):
                 return None
             call = memory.calls.get((request.client_id, request.session_key))
             if call is not None:
@@ -240,6 +243,10 @@ class ChargingStore:
                 continue
             if origin.account_code:
                 codes.add(origin.account_code)
+                user, address, _ = origin.account_code.partition("@")
+                if address:
+                    codes.add(user)
+                    extensions.add(user)
             if origin.extension:
                 extensions.add(origin.extension)
             if origin.ani:
@@ -298,6 +305,21 @@ class ChargingStore:
             for row in stale:
                 ledger.accounts[row[1]] = Account(profiles[row[1]], *row[3:8])
 
+    async def _load_nonces(
+        self, transaction: Transaction, batch: list[ChargingRequest], ledger: Ledger
+    ) -> None:
+        """What is remembered of the nonces of the batch's digests."""
+        keys = {
+            nonce_key(request.credential).hex()
+            for request in batch
+            if isinstance(request, Sure) and isinstance(request.credential, Digest)
+        }
+        if not keys:
+            return
+        rows = await transaction.execute(f"EXECUTE load_nonces ({text_array(keys)})")
+        for nonce_hash, *row in rows:
+            ledger.nonces[bytes.fromhex(nonce_hash)] = Nonce(*row)
+
     async def _load_meters(
         self, transaction: Transaction, batch: list[ChargingRequest], ledger: Ledger
     ) -> None:
@@ -335,7 +357,7 @@ class ChargingStore:
         accounts: set[int] = set()
         groups: set[int] = set()
         # A call that begins and ends in one batch pays the providers of routes offered in it.
-        ends = any(isinstance(request, Stop | Reboot | Expire) for request in batch)
+        ends = any(isinstance(request, Stop | Reboot | Expire | Rerate) for request in batch)
         by_name = ledger.catalogue.by_name
         for request in batch:
             if isinstance(request, Stop) and request.route in by_name:

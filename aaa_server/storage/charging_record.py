@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from aaa_server.charging.call import NEW, Call, levels_text, offers_text
-from aaa_server.charging.settle import NO_AUTHORIZATION, ROUTE_ASSUMED
+from aaa_server.charging.settle import NO_AUTHORIZATION, RERATED, ROUTE_ASSUMED
 from aaa_server.storage.arrays import array, lists_array, text_array, time_array
 
 if TYPE_CHECKING:
@@ -121,6 +121,11 @@ def _has_shares(call: Call) -> bool:
     return any(level.shares for level in call.levels)
 
 
+def _repriced(call: Call) -> bool:
+    """Whether the levels of a record that is corrected may be others than are on it."""
+    return _has_shares(call) or RERATED in call.flags
+
+
 def _rated_late(call: Call) -> bool:
     """Whether the levels at the end are not those on the call's row."""
     return NO_AUTHORIZATION in call.flags or _has_shares(call)
@@ -128,7 +133,8 @@ def _rated_late(call: Call) -> bool:
 
 def _routed_late(call: Call) -> bool:
     """Whether routes may have been found at the end, and not be on the call's row."""
-    return NO_AUTHORIZATION in call.flags or ROUTE_ASSUMED in call.flags
+    flags = call.flags
+    return NO_AUTHORIZATION in flags or ROUTE_ASSUMED in flags or RERATED in flags
 
 
 def _end_calls(calls: list[Call], ledger: Ledger) -> str:
@@ -163,7 +169,7 @@ def _correct_cdrs(calls: list[Call]) -> str:
         text_array([offers_text(call.offers) if _routed_late(call) else None for call in calls]),
         array([call.postings for call in calls]),
         lists_array([call.flags for call in calls]),
-        text_array([levels_text(call.levels) if _has_shares(call) else None for call in calls]),
+        text_array([levels_text(call.levels) if _repriced(call) else None for call in calls]),
     )
 
 

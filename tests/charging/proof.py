@@ -104,7 +104,32 @@ LAWS = {
                      FROM cdr
                     WHERE account.account_id = ANY (cdr.party_id)
                       AND cdr.flags && ARRAY['longer-than-granted', 'late-stop',
-                                             'no-authorization'])""",
+                                             'no-authorization', 'rerated'])""",
+    "package seconds that are reserved are those that calls in progress hold": """
+        SELECT holding_id, reserved_seconds, held.seconds
+          FROM package_holding
+          LEFT JOIN (SELECT (share ->> 1)::bigint AS holding_id,
+                            sum((share ->> 3)::int) AS seconds
+                       FROM call,
+                            jsonb_array_elements(call.levels::jsonb) AS level,
+                            jsonb_array_elements(level -> 1) AS share
+                      WHERE status = 'authorized'
+                        AND jsonb_typeof(level -> 1) = 'array'
+                        AND share ->> 0 = 'p'
+                      GROUP BY 1) AS held USING (holding_id)
+         WHERE reserved_seconds <> coalesce(held.seconds, 0)""",
+    "package seconds that are used are those of calls that have ended": """
+        SELECT holding_id, used_seconds, used.seconds
+          FROM package_holding
+          JOIN (SELECT (share ->> 1)::bigint AS holding_id, sum((share ->> 3)::int) AS seconds
+                  FROM cdr,
+                       jsonb_array_elements(cdr.levels::jsonb) AS level,
+                       jsonb_array_elements(level -> 1) AS share
+                 WHERE jsonb_typeof(level -> 1) = 'array'
+                   AND share ->> 0 = 'p'
+                 GROUP BY 1) AS used USING (holding_id)
+         WHERE used.seconds > used_seconds
+            OR used_seconds + reserved_seconds > granted_seconds""",
     "a call that was ended or refused is not in progress too": """
         SELECT call_id
           FROM call

@@ -417,3 +417,82 @@ def test_an_emergency_number_may_have_a_way_out_of_its_own(scenario: Scenario) -
         expire    s1                       -> closed 1
         cdr       s1                       -> 0s expiry silent nothing-known emergency
     """)
+
+
+# ------------------------------------------------------------------ corrections
+
+SOLD = """
+    rate      retail 44 0.60 60/60
+    rate      resale 44 0.50 60/60
+    cost      RG_21  44 0.30 60/60 provider=carrier
+    attach    resale RG_21
+    reseller  north  10.00 resale
+    account   acme   10.00 retail north
+    authorize s1 acme 442071838750   -> granted 960s RG_21 final
+    after     90s
+    stop      s1 90s route=RG_21     -> cost 1.200000
+"""
+
+
+def test_a_call_is_rated_anew_by_what_the_price_lists_say_now(scenario: Scenario) -> None:
+    scenario.check(f"""{SOLD}
+        rerate    s1                     -> nothing
+        rate      retail 4420 0.40 60/60
+        cost      RG_21 4420 0.20 60/60
+        rerate    s1                     -> acme 1.200000 0.800000 north 1.000000 1.000000 carrier 0.600000 0.400000
+        rerate    s1                     -> nothing
+        charges   s1                     -> acme 0.800000 north 1.000000 carrier 0.400000
+        cdr       s1                     -> 90s stop rerated
+        balance   acme                   -> 9.200000 reserved 0.000000
+        balance   carrier                -> 0.400000 reserved 0.000000
+        rate      resale 4420 0.10 60/60
+        rerate    s1                     -> acme 0.800000 0.800000 north 1.000000 0.200000 carrier 0.400000 0.400000
+        stop      s1 90s route=RG_21     -> cost 0.800000
+    """)
+    [(postings,)] = scenario.query("SELECT postings FROM cdr")
+    references = scenario.query(
+        "SELECT count(*), count(DISTINCT reference) FROM ledger_transaction WHERE kind = 'call'"
+    )
+    assert (postings, *references[0]) == (5, 5, 5)
+    assert scenario.query(
+        "SELECT number, sum(amount_micros)::bigint FROM charge WHERE level = 0"
+        " GROUP BY number ORDER BY number"
+    ) == [(1, 1_200_000), (2, -1_200_000), (3, 800_000), (4, -800_000), (5, 800_000)]
+
+
+def test_a_call_that_nobody_could_rate_is_charged_once_there_is_a_row(scenario: Scenario) -> None:
+    scenario.check("""
+        rate      retail 44 0.60 60/60
+        account   acme   10.00 retail postpaid limit=5.00
+        stop      s1 61s acme 4930123456 -> cost 0.000000
+        cdr       s1                     -> 61s stop no-authorization unrated
+        rate      retail 49 0.10 60/60
+        rerate    s1                     -> acme 0.000000 0.200000
+        cdr       s1                     -> 61s stop no-authorization rerated
+        charges   s1                     -> acme 0.200000
+    """)
+
+
+def test_package_seconds_stay_used_when_a_call_is_rated_anew(scenario: Scenario) -> None:
+    scenario.check(f"""{PLAIN}
+        package   acme minutes 60s
+        authorize s1 acme 442071838750 slice=180 -> granted 180s
+        stop      s1 90s                 -> cost 0.030000
+        rate      retail 4420 0.05 60/60
+        rerate    s1                     -> acme 0.030000 0.050000
+        used      acme minutes           -> 60s reserved 0s
+    """)
+
+
+def test_a_stuck_call_is_closed_by_the_operator_and_its_late_stop_corrects(
+    scenario: Scenario,
+) -> None:
+    scenario.check(f"""{PLAIN}
+        authorize s1 acme 442071838750   -> granted 1980s final
+        after     70s
+        stop      s1 60s by=operator     -> cost 0.030000
+        cdr       s1                     -> 60s operator
+        after     200s
+        stop      s1 125s                -> cost 0.090000
+        cdr       s1                     -> 125s operator late-stop
+    """)
