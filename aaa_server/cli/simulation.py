@@ -13,7 +13,7 @@ from aaa_server.cli.cdr import FLAGS, FOUND_BY, arithmetic, margins, step, terms
 from aaa_server.cli.output import Things, amount, percent, price
 from aaa_server.radius.dialects.reply import RETURN_CODES, SIP_STATUSES
 from aaa_server.rating.lcr import REFERENCE_CALL_SECONDS
-from aaa_server.rating.money import format_exchange
+from aaa_server.rating.money import PPM, div_floor, format_exchange
 from aaa_server.storage import cdrs
 from aaa_server.storage.viewer import Deed, may
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from aaa_server.charging.requests import Origin
     from aaa_server.charging.simulation import Payer, Simulation, WayOut
     from aaa_server.cli.output import Row
+    from aaa_server.rating.lcr import Quality
     from aaa_server.rating.rate import Rate
     from aaa_server.storage.viewer import Viewer
 
@@ -37,7 +38,12 @@ ROUTE_COLUMNS = (
     "per_minute",
     "currency",
     "reference_cost",
+    "margin_percent",
     "priority",
+    "share_percent",
+    "attempts",
+    "asr_percent",
+    "acd_seconds",
     "why",
 )
 
@@ -168,21 +174,36 @@ def route_rows(simulation: Simulation, ledger: Ledger) -> list[Row]:
 
 
 def _route_row(way: WayOut, ledger: Ledger) -> Row:
-    group, outcome = way.attachment.group, way.outcome
-    out = isinstance(outcome, str)
-    rate = None if isinstance(outcome, str) else outcome.rate
+    group, route = way.attachment.group, way.route
+    quality = ledger.catalogue.qualities.get(group.resource_group_id)
     return {
         "place": way.place,
         "resource_group": group.name,
         "provider": _code(group.account_id, ledger),
         "dial": None if way.offer is None else way.offer.dial,
-        "prefix": None if rate is None else rate.prefix,
-        "destination": None if rate is None else rate.destination,
-        "per_minute": None if rate is None else price(rate.terms.per_minute_nanos),
-        "currency": None if rate is None or group.tariff is None else group.tariff.currency,
-        "reference_cost": None if isinstance(outcome, str) else amount(outcome.cost_micros),
+        "prefix": None if route is None else route.rate.prefix,
+        "destination": None if route is None else route.rate.destination,
+        "per_minute": None if route is None else price(route.rate.terms.per_minute_nanos),
+        "currency": None if route is None or group.tariff is None else group.tariff.currency,
+        "reference_cost": None if route is None else amount(route.cost_micros),
+        "margin_percent": None if way.margin_ppm is None else percent(way.margin_ppm),
         "priority": way.attachment.priority,
-        "why": outcome if out else "offered" if way.place else "more routes than are offered",
+        "weight": way.attachment.weight,
+        "share_percent": None if way.share_ppm is None else percent(way.share_ppm),
+        **quality_row(quality),
+        "why": way.out or ("offered" if way.place else "more routes than are offered"),
+    }
+
+
+def quality_row(quality: Quality | None) -> Row:
+    """Attempts, answer-seizure ratio and average call duration; None: nobody tried."""
+    if quality is None or not quality.attempts:
+        return dict.fromkeys(("attempts", "asr_percent", "acd_seconds"))
+    answered = quality.answered
+    return {
+        "attempts": quality.attempts,
+        "asr_percent": percent(div_floor(answered * PPM, quality.attempts)),
+        "acd_seconds": div_floor(quality.talk_seconds, answered) if answered else None,
     }
 
 
@@ -313,10 +334,22 @@ def _route_steps(simulation: Simulation, ledger: Ledger) -> list[Step]:
                 f"route {way.place}",
                 f"{name}: dials {row['dial']}; prefix {row['prefix']} ({row['destination']}), "
                 f"{row['per_minute']} {row['currency']} a minute; {REFERENCE_CALL_SECONDS} s cost "
-                f"{row['reference_cost']}; priority {row['priority']}",
+                f"{row['reference_cost']}; priority {row['priority']}{_more_text(row)}",
             )
         )
     return steps
+
+
+def _more_text(row: Row) -> str:
+    """What else is known of a route."""
+    text = ""
+    if row["margin_percent"] is not None:
+        text += f"; {row['margin_percent']} % of the price are left"
+    if row["share_percent"] is not None:
+        text += f"; {row['share_percent']} % of the calls"
+    if row["attempts"] is not None:
+        text += f"; {row['asr_percent']} % of {row['attempts']} attempts answered"
+    return text
 
 
 def _answer_steps(simulation: Simulation, viewer: Viewer) -> list[Step]:

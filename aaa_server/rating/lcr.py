@@ -142,9 +142,12 @@ def most_micros(
     return div_floor(sold_micros * exchange_e10 * (PPM - minimum_margin_ppm), PPM * EXCHANGE_SCALE)
 
 
-def margin_ppm(sold_micros: int, cost_micros: int) -> int | None:
-    """What is left of the selling price, as a share of it, rounded down; None: sold at 0."""
-    return div_floor((sold_micros - cost_micros) * PPM, sold_micros) if sold_micros else None
+def margin_ppm(sold: int, cost: int) -> int | None:
+    """What is left of the selling price, as a share of it, rounded down; None: sold at 0.
+
+    Both are in the same unit, whichever it is.
+    """
+    return div_floor((sold - cost) * PPM, sold) if sold else None
 
 
 def _by_cost(route: Route) -> tuple[int, int, int, str]:
