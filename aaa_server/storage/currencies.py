@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import psycopg2.errors
 
+from aaa_server.rating.money import EXCHANGE_SCALE, div_half_up
 from aaa_server.storage.problem import BadValue
 from aaa_server.storage.viewer import Viewer, require_operator
 
@@ -53,3 +54,34 @@ def list_rates(cursor: Cursor) -> list[ExchangeRate]:
         """
     )
     return [ExchangeRate(*row) for row in cursor.fetchall()]
+
+
+def rate_now(cursor: Cursor, source: str, target: str) -> int | None:
+    """How much of `target` one unit of `source` is now, times 10^10; None: unknown.
+
+    A pair that is entered in the other direction only is turned round, half up, as for calls.
+    """
+    if source == target:
+        return EXCHANGE_SCALE
+    rate = _entered(cursor, source, target)
+    if rate is not None:
+        return rate
+    inverse = _entered(cursor, target, source)
+    return None if inverse is None else div_half_up(EXCHANGE_SCALE * EXCHANGE_SCALE, inverse)
+
+
+def _entered(cursor: Cursor, source: str, target: str) -> int | None:
+    cursor.execute(
+        """
+        SELECT rate_e10
+          FROM exchange_rate
+         WHERE from_currency = %s
+           AND to_currency = %s
+           AND effective_from <= now()
+         ORDER BY effective_from DESC
+         LIMIT 1
+        """,
+        (source, target),
+    )
+    row = cursor.fetchone()
+    return None if row is None else int(row[0])

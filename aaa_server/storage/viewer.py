@@ -27,10 +27,13 @@ class Deed(Enum):
     ADD_BELOW = "add accounts below"
     CHANGE = "change"
     TOP_UP = "top up"
+    MOVE_MONEY = "move the money of"
+    REDEEM = "redeem a coupon for"
     SELL_TO = "set what is paid by"
     MAP = "map numbers to"
     SET_PRICES = "set prices of"
     SELL_AS = "make and sell cards of"
+    ISSUE = "issue coupons of"
     READ_PIN = "read the PIN of"
 
 
@@ -60,6 +63,9 @@ def may(viewer: Viewer, deed: Deed, chain: Sequence[int]) -> bool:
         return False
     if deed is Deed.SEE:
         return True
+    # With the code of a coupon anybody may add to what is its own.
+    if deed is Deed.REDEEM and chain[0] == viewer.account_id:
+        return True
     if viewer.kind != "reseller":
         return False
     match deed:
@@ -67,9 +73,9 @@ def may(viewer: Viewer, deed: Deed, chain: Sequence[int]) -> bool:
             return True
         case Deed.CHANGE:
             return chain[0] != viewer.account_id
-        case Deed.TOP_UP | Deed.SELL_TO | Deed.READ_PIN:
+        case Deed.TOP_UP | Deed.MOVE_MONEY | Deed.REDEEM | Deed.SELL_TO | Deed.READ_PIN:
             return len(chain) > 1 and chain[1] == viewer.account_id
-        case Deed.SET_PRICES | Deed.SELL_AS:
+        case Deed.SET_PRICES | Deed.SELL_AS | Deed.ISSUE:
             return chain[0] == viewer.account_id
 
 
@@ -89,9 +95,12 @@ def require(viewer: Viewer, deed: Deed, chain: Sequence[int], code: str) -> None
     reason = {
         Deed.CHANGE: "an account is changed by those above it",
         Deed.TOP_UP: "an account is topped up by its own reseller",
+        Deed.MOVE_MONEY: "an account's money is moved by its own reseller",
+        Deed.REDEEM: "a coupon is redeemed by its account or that one's reseller",
         Deed.SELL_TO: "an account buys from its own reseller",
         Deed.SET_PRICES: "prices are set by the account that owns the rate group",
         Deed.SELL_AS: "a batch of cards is its owner's",
+        Deed.ISSUE: "coupons are issued by who gives the money",
         Deed.READ_PIN: "PINs are for the reseller that sells the card",
     }.get(deed, "it is not below it")
     raise NotAllowed(f"{viewer.code} may not {deed.value} {code}: {reason}")

@@ -74,6 +74,8 @@ TABLES = (
     "call",
     "cdr",
     "charge",
+    "refund",
+    "payment",
     "posting",
     "ledger_transaction",
     "ani_map",

@@ -103,9 +103,27 @@ CUSTOMER = Viewer(30, "c", "customer", (30, 20))
         (RESELLER, Deed.MAP, (50, 40, 20), True),
         (RESELLER, Deed.SET_PRICES, (20,), True),
         (RESELLER, Deed.SET_PRICES, (40, 20), False),
+        (RESELLER, Deed.SELL_AS, (20,), True),
+        (RESELLER, Deed.SELL_AS, (40, 20), False),
+        (RESELLER, Deed.READ_PIN, (30, 20), True),
+        (RESELLER, Deed.READ_PIN, (50, 40, 20), False),
         (CUSTOMER, Deed.SEE, (30, 20), True),
         (CUSTOMER, Deed.SEE, (20,), False),
-        *((CUSTOMER, deed, (30, 20), False) for deed in Deed if deed is not Deed.SEE),
+        (RESELLER, Deed.MOVE_MONEY, (20,), False),
+        (RESELLER, Deed.MOVE_MONEY, (30, 20), True),
+        (RESELLER, Deed.MOVE_MONEY, (50, 40, 20), False),
+        (RESELLER, Deed.REDEEM, (20,), True),
+        (RESELLER, Deed.REDEEM, (30, 20), True),
+        (RESELLER, Deed.REDEEM, (50, 40, 20), False),
+        (RESELLER, Deed.ISSUE, (20,), True),
+        (RESELLER, Deed.ISSUE, (30, 20), False),
+        (CUSTOMER, Deed.REDEEM, (30, 20), True),
+        (CUSTOMER, Deed.REDEEM, (31, 20), False),
+        *(
+            (CUSTOMER, deed, (30, 20), False)
+            for deed in Deed
+            if deed not in (Deed.SEE, Deed.REDEEM)
+        ),
     ],
 )
 def test_the_one_function(eyes: Viewer, deed: Deed, chain: tuple[int, ...], expected: bool) -> None:
