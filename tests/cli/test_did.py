@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import pytest
@@ -10,13 +11,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aaa_server.charging.did import Assignment, ring
+from aaa_server.storage import accounts, did_assignments, dids
 from aaa_server.storage.database import connect, transaction
 from aaa_server.storage.did_assignments import Destination, read_destination
-from aaa_server.storage.problem import BadValue
+from aaa_server.storage.problem import BadValue, Conflict
+from aaa_server.storage.viewer import operator
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    from psycopg2.extensions import cursor as Cursor
 
     from tests.cli.conftest import Ran, Sky
 
@@ -358,6 +363,43 @@ def test_two_accounts_do_not_have_one_number(priced: Sky) -> None:
         ("cora", "2026-01-01T00:00:00+00:00", "2098-01-01T00:00:00+00:00"),
         ("alice", "2098-01-01T00:00:00+00:00", None),
     ]
+
+
+def test_of_two_who_assign_a_number_at_once_one_is_told_of_the_other(
+    priced: Sky, demo_url: str
+) -> None:
+    ok(priced("did", "price", N, "--account", "alice"))
+
+    def give(code: str, cursor: Cursor) -> None:
+        admin = operator(cursor)
+        number = dids.find(cursor, admin, N)
+        owner = accounts.find(cursor, admin, code)
+        did_assignments.assign(cursor, admin, number, owner, Destination("sip", f"sip:{code}@pbx"))
+
+    def give_to_alice() -> None:
+        with contextlib.closing(connect(demo_url)) as mine, transaction(mine) as cursor:
+            give("alice", cursor)
+
+    with (
+        ThreadPoolExecutor(1) as other,
+        contextlib.closing(connect(demo_url)) as connection,
+        contextlib.closing(connect(demo_url, autocommit=True)) as watcher,
+    ):
+        with transaction(connection) as cursor:
+            give("cora", cursor)
+            second = other.submit(give_to_alice)
+            with watcher.cursor() as looking:
+                waiting: tuple[int, ...] | None = (0,)
+                while waiting == (0,):
+                    looking.execute(
+                        "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
+                        " AND datname = current_database()"
+                    )
+                    waiting = looking.fetchone()
+        with pytest.raises(Conflict, match="it is cora's from"):
+            second.result(30)
+    told = priced("did", "history", N, "-o", "json").json
+    assert [row["account"] for row in told] == ["cora"]
 
 
 def test_a_number_rings_elsewhere_from_then_on(priced: Sky) -> None:
