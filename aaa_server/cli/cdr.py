@@ -22,7 +22,8 @@ from aaa_server.cli.output import (
 from aaa_server.cli.values import WHEN
 from aaa_server.rating.money import EXCHANGE_SCALE, NANOS, PPM, format_exchange
 from aaa_server.rating.prefix import number_of
-from aaa_server.storage import accounts, cdrs
+from aaa_server.rating.steps import nano_seconds
+from aaa_server.storage import accounts, cdrs, disputes
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -31,11 +32,13 @@ if TYPE_CHECKING:
     from aaa_server.storage.cdrs import Cdr, Charge
     from aaa_server.storage.viewer import Viewer
 
+DISPUTES_SHOWN_MAX = 20
 FOUND_BY = {
     "argument": "the account code that the switch gave",
     "extension": "the extension map",
     "ani": "the ANI map: the caller's number",
     "resource-group": "the inbound resource group that the call arrived over",
+    "did": "the number that was called: its owner pays",
 }
 ENDED_BY = {
     "stop": "the switch's Stop",
@@ -53,7 +56,8 @@ REFUSED = {
     Refusal.CREDIT_LIMIT: "postpaid, and the credit limit was reached",
     Refusal.SUSPENDED: "the account, or one above it, was suspended or closed",
     Refusal.NO_ROUTE: "no resource group could carry the call",
-    Refusal.BLOCKED: "the number is blocked in a price list",
+    Refusal.BLOCKED: "the number is blocked, in a price list or by a number rule",
+    Refusal.VELOCITY: "a limit of calls, minutes or money in a period was reached",
     Refusal.RETRIES: "too many wrong attempts",
     Refusal.INVALID_ARGUMENT: "the request did not make sense",
     Refusal.NOT_ENOUGH: "something was available, but not enough for one second of this call",
@@ -64,6 +68,8 @@ FLAGS = {
     "unrated": "it could not be rated: no account, or no price for the number",
     "longer-than-granted": "it lasted longer than was granted, and was charged as reported",
     "longer-than-elapsed": "the reported talk time is longer than the time since authorisation",
+    "rerated": "it was charged anew by price lists that were entered later",
+    "emergency": "an emergency number: it passes at price 0",
     "refused-but-talked": "it was refused, and the switch reports talk time: nothing was charged",
     "silent": "no Stop came: it was closed at its last known second",
     "nothing-known": "no Stop came, and no second of talk was known",
@@ -175,7 +181,59 @@ def call_record(work: Work, one: Cdr) -> Row:
     if work.viewer.is_operator:
         record |= {"route": one.route, "client": one.client, "nas_address": one.nas_address}
     record["charges"] = Things(_charge_row(charge, work.viewer) for charge in charges)
+    found = disputes.list_disputes(
+        work.cursor, work.viewer, resolved=True, limit=DISPUTES_SHOWN_MAX, call_id=one.call_id
+    )
+    if found:
+        record["disputes"] = Things(_dispute_row(dispute) for dispute in found)
     return record
+
+
+@cdr.command()
+@click.argument("call", metavar="ID")
+@click.option("--reason", help="Open a dispute: what is wrong with the charge.")
+@click.option("--resolve", "outcome", metavar="TEXT", help="Close it: what came of it.")
+@output_option
+@pass_session
+def dispute(session: Session, call: str, reason: str | None, outcome: str | None) -> None:
+    """Mark a call's charge as disputed, or close the dispute.
+
+    It moves no money: `rerate` and `adjustment` do.
+    """
+    if (reason is None) == (outcome is None):
+        raise click.UsageError("say --reason to open a dispute, or --resolve to close it")
+    with session.transaction() as work:
+        if reason is not None:
+            written = disputes.open_dispute(work.cursor, work.viewer, call, reason)
+        else:
+            written = disputes.resolve(work.cursor, work.viewer, call, outcome or "")
+        work.note("cdr dispute", str(written.call_id), after={"reason": reason, "outcome": outcome})
+    show_record(session, _dispute_row(written))
+
+
+@cdr.command("disputes")
+@click.option("--all", "resolved", is_flag=True, help="Those that were resolved too.")
+@click.option("--limit", type=click.IntRange(1, 10_000), default=100, show_default=True)
+@output_option
+@pass_session
+def disputes_(session: Session, resolved: bool, limit: int) -> None:
+    """Disputed charges, the newest first."""
+    with session.transaction() as work:
+        found = disputes.list_disputes(work.cursor, work.viewer, resolved=resolved, limit=limit)
+    rows = [_dispute_row(dispute) for dispute in found]
+    show_rows(session, ("call", "account", "opened_at", "reason", "resolved_at", "outcome"), rows)
+
+
+def _dispute_row(dispute: disputes.Dispute) -> Row:
+    return {
+        "call": dispute.call_id,
+        "account": dispute.account_code,
+        "opened_at": dispute.opened_at,
+        "opened_by": dispute.opened_by,
+        "reason": dispute.reason,
+        "resolved_at": dispute.resolved_at,
+        "outcome": dispute.outcome,
+    }
 
 
 def _charge_row(charge: Charge, viewer: Viewer) -> Row:
@@ -282,6 +340,7 @@ def terms_text(price_: Price) -> str:
     """A price in words, in its price list's currency."""
     terms = price_.terms
     texts = [f"{price(terms.per_minute_nanos)} {price_.currency} a minute"]
+    texts += [f"after {after} s billed {price(nanos)}" for after, nanos in terms.steps]
     if terms.markup_ppm:
         texts.append(f"markup {percent(terms.markup_ppm)} %")
     if terms.connect_fee_micros:
@@ -327,7 +386,7 @@ def _exact(price_: Price, billed: int) -> Amount:
     terms = price_.terms
     scale = 10**EXACT_DECIMALS
     unit = NANOS * PPM * 60
-    exact = terms.per_minute_nanos * (PPM + terms.markup_ppm) * billed * scale
+    exact = nano_seconds(terms, billed) * (PPM + terms.markup_ppm) * scale
     fee = terms.connect_fee_micros * unit * (scale // PPM)
     minimum = terms.minimum_charge_micros * unit * (scale // PPM)
     whole, rest = divmod(max(minimum, fee + exact), unit)

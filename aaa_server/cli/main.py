@@ -26,7 +26,7 @@ class Entry(NamedTuple):
 COMMANDS: dict[str, Entry] = {
     "account": Entry("account", "account", "Accounts: add, list, show, set, top up, statement."),
     "audit": Entry("audit", "audit", "Prove balances, reservations and charges from the ledger."),
-    "calls": Entry("calls", "calls", "Calls in progress."),
+    "calls": Entry("calls", "calls", "Calls in progress; have a switch end them."),
     "cards": Entry("cards", "cards", "Calling cards: make, activate, print, block, void."),
     "cdr": Entry("cdr", "cdr", "Call records: list, show, explain a charge."),
     "client": Entry("client", "client", "RADIUS clients: add, list, show, set, remove."),
@@ -40,12 +40,14 @@ COMMANDS: dict[str, Entry] = {
     "event": Entry("event", "event", "What somebody should know: low balances, limits, locks."),
     "import-rates": Entry("import_rates", "import_rates", "Import a rate file, all or nothing."),
     "limit": Entry("limit", "limit", "Limits against fraud: calls, minutes, money a period."),
+    "jobs": Entry("jobs", "jobs", "The worker's jobs: list, run."),
     "map": Entry("map", "map_", "Extension and ANI maps: whose call it is."),
     "migrate": Entry("migrate", "migrate", "Bring the database's schema up to date."),
     "number-rule": Entry("number_rule", "number_rule", "Rewrite or block numbers; try it."),
     "package": Entry("package", "package", "Prepaid seconds: offer them, grant them, holdings."),
     "rate": Entry("rate", "rate", "Rates: add, set, close, look up."),
     "rate-group": Entry("rate_group", "rate_group", "Price lists and the routes of their calls."),
+    "rerate": Entry("rerate", "rerate", "Charge calls anew by the price lists as they are now."),
     "resource-group": Entry(
         "resource_group", "resource_group", "Carrier connections, RG_xx: add, list, show, set."
     ),
