@@ -8,15 +8,12 @@ import shutil
 import subprocess
 from typing import TYPE_CHECKING, NamedTuple
 
-import pytest
-
 from aaa_server import demo
 
 if TYPE_CHECKING:
     from tests.cli.conftest import Sky
 
 FIRST, SECOND, THIRD = demo.CARDS
-ACCESS_NUMBER = "18005550100"
 LONDON = "442071838750"
 CALLER = "34600111222"
 WRONG_PINS_MAX = 10
@@ -50,7 +47,10 @@ def ask(number: str, pin: str, *more: str, mode: str = "card", ani: str = CALLER
     lines = [f'User-Name = "{number}"', f'Calling-Station-Id = "{ani}"']
     if pin:
         lines.append(f'User-Password = "{pin}"')
-    lines += [f'Cisco-AVPair = "sky-mode={mode}"', f'Cisco-AVPair += "sky-did={ACCESS_NUMBER}"']
+    lines += [
+        f'Cisco-AVPair = "sky-mode={mode}"',
+        f'Cisco-AVPair += "sky-did={demo.ACCESS_NUMBER}"',
+    ]
     text = radius("auth", *lines, *more)
     found = dict(re.findall(r"([\w-]+)=([\w.-]+)\"", text))
     seconds = found.get("h323-credit-time")
@@ -83,42 +83,32 @@ def show(sky: Sky, number: str) -> dict[str, object]:
     return shown
 
 
-@pytest.fixture
-def open_for_cards(served: Sky) -> Sky:
-    """A server on the demo, and an access number."""
-    assert served("did", "add", ACCESS_NUMBER, "--provider", "acme", "--access").status == 0
-    return served
-
-
-def test_a_card_is_asked_for_its_pin_and_then_where_to(open_for_cards: Sky) -> None:
-    sky = open_for_cards
+def test_a_card_is_asked_for_its_pin_and_then_where_to(served: Sky) -> None:
     first = ask(SECOND.number, SECOND.pin)
     assert (first.return_code, first.credit, first.seconds) == (0, "10.00", None)
-    assert show(sky, SECOND.number)["first_used_at"] is None
+    assert show(served, SECOND.number)["first_used_at"] is None
     second = ask(SECOND.number, SECOND.pin, *call("one"))
     assert (second.return_code, second.seconds) == (0, 7200)
     stop(SECOND.number, "one", 61)
     # Two minutes at 0.01, and the access number's surcharge.
-    after = show(sky, SECOND.number)
+    after = show(served, SECOND.number)
     assert (after["balance"], after["state"]) == ("9.960000", "used")
     assert after["expires_at"] is not None
-    assert sky("audit").status == 0
+    assert served("audit").status == 0
 
 
-def test_a_card_that_is_not_to_be_used_is_refused(open_for_cards: Sky) -> None:
-    sky = open_for_cards
-    sky("cards", "block", FIRST.number)
-    sky("cards", "void", THIRD.number)
+def test_a_card_that_is_not_to_be_used_is_refused(served: Sky) -> None:
+    served("cards", "block", FIRST.number)
+    served("cards", "void", THIRD.number)
     for card in (FIRST, THIRD):
         heard = ask(card.number, card.pin, *call(card.number))
         assert heard.return_code != 0
         assert heard.seconds is None
-    sky("cards", "unblock", FIRST.number)
+    served("cards", "unblock", FIRST.number)
     assert ask(FIRST.number, FIRST.pin, *call("again")).return_code == 0
 
 
-def test_wrong_pins_lock_a_card_until_it_is_unlocked(open_for_cards: Sky) -> None:
-    sky = open_for_cards
+def test_wrong_pins_lock_a_card_until_it_is_unlocked(served: Sky) -> None:
     for tried in range(WRONG_PINS_MAX):
         heard = ask(THIRD.number, f"{tried:06}")
         assert heard.return_code != 0
@@ -126,27 +116,26 @@ def test_wrong_pins_lock_a_card_until_it_is_unlocked(open_for_cards: Sky) -> Non
             break
     else:
         raise AssertionError("it never was locked")
-    assert show(sky, THIRD.number)["state"] == "locked"
+    assert show(served, THIRD.number)["state"] == "locked"
     assert ask(THIRD.number, THIRD.pin).return_code != 0
-    events = sky("event", "list", "--account", THIRD.number, "-o", "json").json
+    events = served("event", "list", "--account", THIRD.number, "-o", "json").json
     assert [event["kind"] for event in events] == ["card-locked"]
-    assert sky("cards", "unlock", THIRD.number).status == 0
+    assert served("cards", "unlock", THIRD.number).status == 0
     assert ask(THIRD.number, THIRD.pin).return_code == 0
-    assert show(sky, THIRD.number)["pin_failures"] == 0
+    assert show(served, THIRD.number)["pin_failures"] == 0
 
 
-def test_a_number_that_is_known_needs_no_pin(open_for_cards: Sky) -> None:
-    sky = open_for_cards
+def test_a_number_that_is_known_needs_no_pin(served: Sky) -> None:
     heard = ask("", "", *call("pinless"), ani=demo.PINLESS_ANI)
     assert (heard.return_code, heard.seconds) == (0, 7200)
-    [calling] = sky("calls", "-o", "json").json
+    [calling] = served("calls", "-o", "json").json
     assert calling["account"] == FIRST.number
     # A caller registers by number and PIN, and is known from then on.
     assert ask("", "", *call("unknown")).return_code != 0
     assert ask(SECOND.number, SECOND.pin, mode="register").return_code == 0
-    assert show(sky, SECOND.number)["pinless"] == [CALLER]
+    assert show(served, SECOND.number)["pinless"] == [CALLER]
     assert ask("", "", *call("known")).return_code == 0
-    assert sky("cards", "pinless", SECOND.number, "--ani", CALLER, "--remove").status == 0
+    assert served("cards", "pinless", SECOND.number, "--ani", CALLER, "--remove").status == 0
     assert ask("", "", *call("gone")).return_code != 0
 
 
