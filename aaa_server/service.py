@@ -2,7 +2,8 @@
 
 One process holds a charging connection, a connection that reads changed price lists and
 one that looks for silent calls and changed clients. Further processes of the same kind
-share the ports and the database; the first one starts them and takes them down.
+share the ports and the database; the first one starts them and takes them down. Each other
+service (the worker) runs in such a process too: what is slow never holds up an answer.
 """
 
 from __future__ import annotations
@@ -48,6 +49,7 @@ from aaa_server.storage.embedded import OpenDatabase, open_database
 from aaa_server.storage.migrate import migrate
 from aaa_server.storage.sealed import open_keyring
 from aaa_server.storage.secrets import SecretsError
+from aaa_server.worker.service import Worker
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -56,6 +58,7 @@ if TYPE_CHECKING:
     from twisted.python.failure import Failure
 
     from aaa_server.config import Config
+    from aaa_server.storage.route_refusal import RouteRefusals
     from aaa_server.storage.secrets import Keyring
 
 log = Logger()
@@ -64,6 +67,7 @@ CLIENTS_SECONDS = 1.0  # between two looks for changed RADIUS clients
 RESTART_SECONDS_MIN = 0.5
 RESTART_SECONDS_MAX = 30.0
 STOP_SECONDS_MAX = 5.0  # for the transaction in flight and what waits behind it
+LAST_COUNTS_SECONDS_MAX = 1.0  # for what was counted since they were last written
 SILENT_LOOKS = 5  # every so many of them calls that have fallen silent are looked for
 NONCE_PURPOSE = "digest nonce"
 
@@ -130,6 +134,11 @@ class ChargingServer(Service):
             first=first,
         )
 
+    @property
+    def route_refusals(self) -> RouteRefusals:
+        """Routes that were not offered for their margin."""
+        return self._store.route_refusals
+
     def not_ready(self) -> str:
         """Why calls cannot be answered now; '' when they can."""
         if not self._charging_connection.available:
@@ -171,6 +180,10 @@ class ChargingServer(Service):
         # What a frozen database still holds is not answered; closing the connection fails it.
         with contextlib.suppress(TimeoutError):
             await idle
+        written = ensureDeferred(self._write_route_refusals())
+        written.addTimeout(LAST_COUNTS_SECONDS_MAX, self._reactor)
+        with contextlib.suppress(TimeoutError, DatabaseUnavailable):
+            await written
         for connection in (
             self._charging_connection,
             self._price_connection,
@@ -197,6 +210,7 @@ class ChargingServer(Service):
                 await self._look_at_clients()
                 if looks % SILENT_LOOKS == 0:
                     await self._close_silent_calls()
+                    await self._write_route_refusals()
                 problem = ""
             except (DatabaseUnavailable, Overloaded):
                 continue  # said where it happened; the next look is soon
@@ -240,6 +254,9 @@ class ChargingServer(Service):
         self.receiver.clients = ClientTable(clients)
         self._client_revision = revision
         log.info("{count} RADIUS clients", count=len(clients))
+
+    async def _write_route_refusals(self) -> None:
+        await self._store.route_refusals.write(self._watch_connection, self._now())
 
     async def _close_silent_calls(self) -> None:
         at = self._now()
@@ -334,8 +351,9 @@ class Elder:
 
 
 class SkyAaa(MultiService):
-    """The whole server: database, RADIUS, metrics, further processes.
+    """The whole server: database, the first of its services, metrics, further processes.
 
+    RADIUS comes first where it is one of them. Each other service gets a process of its own.
     `ready` fires with this service once it answers; it fails with the reason why it cannot.
     `stand_alone` False: a further process, whose elder looks after the database. `options`
     are what `sky-aaa` was given before `serve`; further processes get them too.
@@ -353,6 +371,7 @@ class SkyAaa(MultiService):
         super().__init__()
         self.ready: Deferred[SkyAaa] = Deferred()
         self.radius: ChargingServer | None = None
+        self.worker: Worker | None = None
         self.metrics: MetricsService | None = None
         self._config = config
         self._reactor = reactor
@@ -362,6 +381,17 @@ class SkyAaa(MultiService):
         self._opened: OpenDatabase | None = None
         self._siblings: list[Sibling] = []
         self._elder: Elder | None = None
+
+    @property
+    def first(self) -> str:
+        """The service that this process runs."""
+        services = self._config.services
+        return "radius" if "radius" in services else services[0]
+
+    @property
+    def beside(self) -> list[str]:
+        """The services that run in processes of their own."""
+        return [service for service in self._config.services if service != self.first]
 
     def startService(self) -> None:
         ensureDeferred(self._start()).addCallbacks(self.ready.callback, self.ready.errback)
@@ -373,31 +403,41 @@ class SkyAaa(MultiService):
             keyring = open_keyring(config.secrets.key_file, connection)
         if self._stand_alone:
             prepare(self._opened.url, keyring, demo=self._demo)
-        self.radius = ChargingServer(
-            config, self._opened.url, keyring, self._reactor, first=self._stand_alone
-        )
-        self.radius.setServiceParent(self)
+        service, metrics = self._first_service(self._opened.url, keyring)
+        service.setServiceParent(self)
         self.metrics = MetricsService(
             reactor=self._reactor,
             address=config.metrics.address,
             port=config.metrics.port,
-            metrics=metrics_of(self.radius),
-            not_ready=self.radius.not_ready,
+            metrics=metrics,
+            not_ready=service.not_ready,
         )
         self.metrics.setServiceParent(self)
         MultiService.startService(self)
-        assert self.radius.started is not None
-        await self.radius.started
+        assert service.started is not None
+        await service.started
         if self._stand_alone:
-            self._start_siblings(config.radius.processes - 1)
+            self._start_siblings()
         else:
             self._elder = Elder(self._reactor, self._elder_gone)
         return self
 
-    def _start_siblings(self, count: int) -> None:
+    def _first_service(self, url: str, keyring: Keyring) -> tuple[ChargingServer | Worker, Metrics]:
+        """The service that this process runs, and what is counted of it."""
+        config = self._config
+        if self.first == "radius":
+            self.radius = ChargingServer(
+                config, url, keyring, self._reactor, first=self._stand_alone
+            )
+            return self.radius, metrics_of(self.radius)
+        self.worker = Worker(config, url, keyring, self._reactor)
+        return self.worker, worker_metrics_of(self.worker)
+
+    def _start_siblings(self) -> None:
+        same = self._config.radius.processes - 1 if self.first == "radius" else 0
         program = (sys.executable, "-c", "from aaa_server.cli.main import main; main()")
-        command = [*program, *self._options, "serve", "--sibling"]
-        for _ in range(count):
+        for service in ["radius"] * same + self.beside:
+            command = [*program, *self._options, "serve", service, "--sibling"]
             sibling = Sibling(self._reactor, command)
             self._siblings.append(sibling)
             sibling.start()
@@ -451,11 +491,36 @@ def metrics_of(radius: ChargingServer) -> Metrics:
     metrics.counters(
         "sky_aaa_refusals", "Calls refused", "reason", lambda: radius.authorization.refusals
     )
+    metrics.counter(
+        "sky_aaa_margin_refused_routes",
+        "Routes not offered since less than the minimum margin would have been left",
+        lambda: radius.route_refusals.total,
+    )
     metrics.counters(
         "sky_aaa_packets",
         "Packets by port and what became of them",
         "what",
         lambda: {f"{role} {what}": count for (role, what), count in radius.receiver.counts.items()},
+    )
+    return metrics
+
+
+def worker_metrics_of(worker: Worker) -> Metrics:
+    """What /metrics shows of the worker's process."""
+    metrics = Metrics()
+    shift = worker.shift
+    metrics.gauge(
+        "sky_aaa_worker", "1: this process is the worker, 0: it waits", lambda: int(shift.leads)
+    )
+    metrics.counters("sky_aaa_job_runs", "Runs of a job", "job", lambda: dict(shift.runs))
+    metrics.counters(
+        "sky_aaa_job_failures", "Runs that failed", "job", lambda: dict(shift.failures)
+    )
+    metrics.counters(
+        "sky_aaa_disconnects",
+        "Orders to switches to end a call, by what came of them; packets sent; packets ignored",
+        "what",
+        lambda: dict(worker.disconnects.counts),
     )
     return metrics
 

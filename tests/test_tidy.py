@@ -38,6 +38,7 @@ LAYERS = {
     f"{PACKAGE}.log": 6,
     f"{PACKAGE}.metrics": 6,
     f"{PACKAGE}.service": 6,
+    f"{PACKAGE}.worker": 6,
     "web_reports": 6,
 }
 EDGES = 6

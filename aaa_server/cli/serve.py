@@ -34,7 +34,7 @@ def serve(
     log_format: str | None,
     sibling: bool,
 ) -> None:
-    """Run the server: RADIUS ports, metrics, and the database when it is the embedded one."""
+    """Run the server, all its services or those named, and the database if it is embedded."""
     session.operator_only("serve")
     if log_format is not None:
         # Before the configuration is read, and for further processes too.
@@ -76,11 +76,15 @@ def serve(
 
 def _say(sky: SkyAaa, *, demo: bool, hot_path: str) -> None:
     """What listens where, and for a demo who may do what with it."""
-    assert sky.radius is not None
     assert sky.metrics is not None
-    for port in sky.radius.server.ports:
-        host, number = port.address
-        click.echo(f"RADIUS {port.role} on {host} port {number}/udp")
+    if sky.radius is not None:
+        for port in sky.radius.server.ports:
+            host, number = port.address
+            click.echo(f"RADIUS {port.role} on {host} port {number}/udp")
+        for service in sky.beside:
+            click.echo(f"the {service} runs in a process of its own")
+    else:
+        click.echo("the worker runs; it takes its turn when there is one already")
     click.echo(f"metrics and health on http port {sky.metrics.port}")
     click.echo(f"the hot path is {hot_path}")
     if demo:

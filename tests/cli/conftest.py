@@ -148,6 +148,7 @@ def served(sky: Sky, demo_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator
     monkeypatch.setenv("SKY_AAA_RADIUS_AUTH_PORT", str(auth))
     monkeypatch.setenv("SKY_AAA_RADIUS_ACCT_PORT", str(acct))
     monkeypatch.setenv("SKY_AAA_METRICS_PORT", str(metrics))
+    monkeypatch.setenv("SKY_AAA_SERVICES", "radius")
     command = [sys.executable, "-m", "aaa_server.cli.main", "serve"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
         try:

@@ -64,6 +64,7 @@ class Server:
         *,
         addresses: Sequence[str] = ("127.0.0.1", "::1"),
         processes: int = 1,
+        services: Sequence[str] = ("radius",),
         options: dict[str, str] | None = None,
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -85,7 +86,8 @@ class Server:
             said = self._sections.get(section)
             self._sections[section] = lines if said is None else f"{said}\n{lines}"
         self.config.write_text(
-            "\n".join(f"[{section}]\n{lines}\n" for section, lines in self._sections.items())
+            f"services = {json.dumps(list(services))}\n"
+            + "\n".join(f"[{section}]\n{lines}\n" for section, lines in self._sections.items())
         )
         self._out = folder / "stdout"
         self._log = folder / "stderr"

@@ -1,0 +1,198 @@
+"""The worker: one at a time on one database, in a process that answers no calls.
+
+The session that runs the jobs holds the lock that makes it the worker. So whoever has lost
+the database has lost the lock too, and commits nothing any more; the next worker has it as
+soon as the database notices that this one is gone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+import psycopg2
+from twisted.application.service import Service
+from twisted.internet.defer import Deferred, ensureDeferred
+from twisted.internet.threads import deferToThreadPool
+from twisted.logger import Logger
+
+from aaa_server.storage import jobs
+from aaa_server.storage.database import (
+    Connection,
+    DatabaseUnavailable,
+    connect,
+    reason_of,
+    transaction,
+)
+from aaa_server.worker.disconnects import Disconnects
+from aaa_server.worker.job import due, run_job, utc_now
+from aaa_server.worker.jobs import jobs_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from datetime import datetime
+
+    from psycopg2.extensions import connection as PsycopgConnection
+    from twisted.internet.interfaces import IDelayedCall
+
+    from aaa_server.config import Config
+    from aaa_server.storage.secrets import Keyring
+    from aaa_server.worker.job import Job
+
+log = Logger()
+
+TURN_SECONDS = 1.0  # between two looks for jobs that are due, orders to send, or the lock
+
+
+class Shift:
+    """The worker's blocking half, for a thread: takes the lock, then runs what is due."""
+
+    def __init__(self, url: str, known: list[Job], now: Callable[[], datetime]) -> None:
+        self.runs: Counter[str] = Counter()
+        self.failures: Counter[str] = Counter()
+        self.leads = False
+        self._url = url
+        self._jobs = known
+        self._now = now
+        self._connection: PsycopgConnection | None = None
+        self._stopping = False
+
+    def turn(self) -> bool:
+        """Run what is due, if this is the worker or becomes it now; says whether it is.
+
+        Raises `DatabaseUnavailable`: then somebody else may be the worker.
+        """
+        try:
+            connection = self._open()
+            if not self.leads:
+                with transaction(connection) as cursor:
+                    self.leads = jobs.lead(cursor)
+            for job in due(connection, self._jobs, self._now()) if self.leads else ():
+                if self._stopping:
+                    break
+                ran = run_job(connection, job, self._now)
+                self.runs[job.name] += 1
+                self.failures[job.name] += bool(ran.problem)
+        except psycopg2.Error as error:
+            self.close()
+            raise DatabaseUnavailable(reason_of(error)) from error
+        return self.leads
+
+    def interrupt(self) -> None:
+        """Have a running job end at once, from another thread: as if its process were killed."""
+        self._stopping = True
+        connection = self._connection
+        if connection is None or connection.closed:
+            return
+        with (
+            contextlib.suppress(OSError, psycopg2.Error),
+            # A duplicate: the descriptor itself is libpq's, to be closed once.
+            socket.socket(fileno=os.dup(connection.fileno())) as wire,
+        ):
+            wire.shutdown(socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        """End the session, and the lock with it."""
+        self.leads = False
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close()
+
+    def _open(self) -> PsycopgConnection:
+        if self._connection is None:
+            self._connection = connect(self._url)
+            with transaction(self._connection) as cursor:
+                # So that a job does not outlive its process for longer than that.
+                cursor.execute("SET client_connection_check_interval = '1s'")
+        return self._connection
+
+
+class Worker(Service):
+    """Jobs in a thread, orders to switches on the reactor; both only while it is the worker.
+
+    `started` fires when it runs, the worker or waiting to be it.
+    """
+
+    name = "worker"
+
+    def __init__(self, config: Config, url: str, keyring: Keyring, reactor: Any) -> None:
+        self.started: Deferred[None] | None = None
+        self.shift = Shift(url, jobs_of(config.worker), utc_now)
+        self._reactor = reactor
+        self._connection = Connection(url, reactor=reactor, clock=reactor, quiet=True)
+        self.disconnects = Disconnects(reactor, self._connection, keyring, config, clock=reactor)
+        self._sleeping: set[IDelayedCall] = set()
+        self._loops: list[Deferred[None]] = []
+        self._problem = ""
+
+    def not_ready(self) -> str:
+        """Why no job can run now; '' when they can, here or in another process."""
+        return "" if self._connection.available else "no database"
+
+    def startService(self) -> None:
+        Service.startService(self)
+        self.started = ensureDeferred(self._start())
+
+    async def _start(self) -> None:
+        await self._connection.connect()
+        self._loops = [ensureDeferred(self._run_jobs()), ensureDeferred(self._run_orders())]
+
+    def stopService(self) -> Deferred[None]:
+        Service.stopService(self)
+        return ensureDeferred(self._stop())
+
+    async def _stop(self) -> None:
+        self.shift.interrupt()
+        for call in list(self._sleeping):
+            call.reset(0)
+        self._connection.close()
+        for loop in self._loops:
+            await loop
+        self.shift.close()
+        await self.disconnects.stop()
+
+    async def _run_jobs(self) -> None:
+        while self.running:
+            led = self.shift.leads
+            try:
+                leads = await deferToThreadPool(
+                    self._reactor, self._reactor.getThreadPool(), self.shift.turn
+                )
+                self._problem = ""
+                if leads and not led:
+                    log.info("This process is the worker")
+            except DatabaseUnavailable as error:
+                # Said once, not every second.
+                if self.running and str(error) != self._problem:
+                    self._problem = str(error)
+                    log.error("No jobs: the database is lost: {reason}", reason=self._problem)
+            except Exception:  # noqa: BLE001 - one bad turn must not end the work
+                log.failure("The worker's turn failed")
+            await self._sleep()
+
+    async def _run_orders(self) -> None:
+        led = False
+        while self.running:
+            try:
+                if self.shift.leads and not led:
+                    await self.disconnects.begin()
+                led = self.shift.leads
+                if led:
+                    await self.disconnects.look(utc_now())
+            except DatabaseUnavailable:
+                pass  # said where it happened
+            except Exception:  # noqa: BLE001 - one bad look must not end the looking
+                log.failure("A look for calls to end failed")
+            await self._sleep()
+
+    async def _sleep(self) -> None:
+        if not self.running:
+            return
+        slept: Deferred[None] = Deferred()
+        call = self._reactor.callLater(TURN_SECONDS, slept.callback, None)
+        self._sleeping.add(call)
+        await slept
+        self._sleeping.discard(call)

@@ -1,0 +1,44 @@
+"""Jobs that keep tables from growing for ever, and never touch what is money."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from aaa_server.storage import housekeeping as rows
+from aaa_server.storage.database import transaction
+from aaa_server.storage.housekeeping import ROWS_AT_ONCE
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from datetime import datetime
+
+    from psycopg2.extensions import connection as Connection
+    from psycopg2.extensions import cursor as Cursor
+
+    from aaa_server.worker.job import Work
+
+
+def housekeeping(event_days: int) -> Work:
+    """Forgets events and orders to switches after `event_days` (0: never), and uses of limits."""
+
+    def work(connection: Connection, now: datetime) -> str:
+        gone = {"uses of limits": _all(connection, rows.forget_uses, now)}
+        if event_days:
+            before = now - timedelta(days=event_days)
+            gone["events"] = _all(connection, rows.forget_events, before)
+            gone["orders to switches"] = _all(connection, rows.forget_orders, before)
+        return ", ".join(f"{count} {what}" for what, count in gone.items()) + " forgotten"
+
+    return work
+
+
+def _all(connection: Connection, forget: Callable[[Cursor, datetime], int], at: datetime) -> int:
+    """How many rows went, in transactions that hold nobody up for long."""
+    total = 0
+    while True:
+        with transaction(connection) as cursor:
+            count = forget(cursor, at)
+        total += count
+        if count < ROWS_AT_ONCE:
+            return total
