@@ -149,6 +149,7 @@ async def _commit(
     except Exception:  # noqa: BLE001 - as above
         store.forget(recalled.ledger)
         return None
+    store.count(recalled.ledger)
     return recalled.answers
 
 
@@ -165,6 +166,7 @@ async def _charge_loaded(
     await in_transaction(work)
     ledger, answers = outcome[-1]
     store.keep(ledger)
+    store.count(ledger)
     return answers
 
 

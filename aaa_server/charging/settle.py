@@ -261,6 +261,7 @@ def _charge(call: Call, seconds: int, route: str, at: datetime, ledger: Ledger) 
     used_before = [level.package_seconds if call.charges else 0 for level in call.levels]
     _settle_shares(call, seconds, ledger)
     if not call.levels or not (seconds or call.charged):
+        _note_told(call, route)
         return
     number = call.charges + 1
     call.postings += 1
@@ -389,6 +390,13 @@ def _pay_provider(
         ledger.post(
             Posting(reference, position, provider_id, micros, currency, admin_id, "purchases")
         )
+
+
+def _note_told(call: Call, route: str) -> None:
+    """Remember the last route that was tried for a call that nobody answered."""
+    for offer in call.offers:
+        if route and route in (offer.name, offer.dial):
+            call.resource_group_out_id = offer.resource_group_id
 
 
 def _answered(call: Call, route: str, ledger: Ledger) -> Offer | None:

@@ -34,6 +34,7 @@ from aaa_server.storage.charging_memory import Memory
 from aaa_server.storage.charging_meters import read_meters
 from aaa_server.storage.charging_record import statements_for
 from aaa_server.storage.identifiers import Identifiers
+from aaa_server.storage.route_refusal import RouteRefusals
 
 if TYPE_CHECKING:
     from aaa_server.storage.catalogue import CatalogueHolder, Execute
@@ -83,6 +84,7 @@ class ChargingStore:
     ) -> None:
         """`identifiers` are used up before numbers are taken from the database."""
         self.catalogue = catalogue
+        self.route_refusals = RouteRefusals()
         self._policy = policy
         self._unseal = unseal
         self._memory = Memory()
@@ -177,6 +179,11 @@ class ChargingStore:
     def keep(self, ledger: Ledger) -> None:
         """What `ledger` says is what the database has, or has once it is committed."""
         self._memory.keep(ledger)
+
+    def count(self, ledger: Ledger) -> None:
+        """`ledger` is committed: count what is counted of calls."""
+        if ledger.margin_refused:
+            self.route_refusals.add(ledger.margin_refused)
 
     def forget(self, ledger: Ledger) -> None:
         """`ledger` was not committed, or nobody knows: its rows are read anew."""
