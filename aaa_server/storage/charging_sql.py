@@ -462,6 +462,24 @@ UPDATE account
 RETURNING 1
 )
 SELECT expect(count(*), cardinality($1)) FROM written""",
+    "load_nonces": """
+SELECT encode(nonce_hash, 'hex'),
+       account_id,
+       last_count,
+       last_response,
+       seen_at
+  FROM digest_nonce
+ WHERE nonce_hash IN (SELECT decode(one, 'hex') FROM unnest($1::text[]) AS one)""",
+    "write_nonces": """
+INSERT INTO digest_nonce (nonce_hash, account_id, last_count, last_response, seen_at)
+SELECT decode(nonce_hash, 'hex'), account_id, last_count, last_response, seen_at
+  FROM unnest($1::text[], $2::bigint[], $3::bigint[], $4::text[], $5::timestamptz[])
+       AS new (nonce_hash, account_id, last_count, last_response, seen_at)
+    ON CONFLICT (nonce_hash) DO UPDATE
+   SET account_id = excluded.account_id,
+       last_count = excluded.last_count,
+       last_response = excluded.last_response,
+       seen_at = excluded.seen_at""",
     "write_anis": """
 INSERT INTO ani_map (ani, account_id)
 SELECT ani, account_id

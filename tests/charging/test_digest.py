@@ -128,12 +128,26 @@ KAMAILIO = digest(
     cnonce="6b8b4567",
     response="585ecf3903d072cdf0fc7f1fbf2a0b63",
 )
+# The next one of the same capture, with a password that was wrong.
+FREESWITCH_WRONG = digest(
+    "alice",
+    realm="sip.lab",
+    nonce="0aa54e36-33bf-4eb0-9c55-34623cabfc74",
+    uri="sip:127.0.0.1:15062",
+    method="REGISTER",
+    qop="auth",
+    algorithm="MD5",
+    nc="00000001",
+    cnonce="6b8b4567",
+    response="a89c66199419879d5ea0e538accb818c",
+)
 EXAMPLES = [
     (RFC_2617, b"Circle Of Life"),
     (RFC_7616_MD5, b"Circle of Life"),
     (RFC_7616_SHA256, b"Circle of Life"),
     (RFC_5090, b"secret"),
     (FREESWITCH, b"secret"),
+    (FREESWITCH_WRONG, b"wrong"),
     (KAMAILIO, b"secret"),
 ]
 

@@ -39,6 +39,11 @@ def replay(
     return exchanged
 
 
+def set_password(server: Server, password: str) -> None:
+    """The one that the captured digests were made with is not the demo's."""
+    server.command("account", "set", "alice", "--password-file", "-", stdin=password)
+
+
 def one_record_a_call(server: Server) -> list[tuple[str, str, str | None, int, str]]:
     """Session, called, refusal, charged seconds, account of every record."""
     assert server.query("SELECT session_key FROM call") == []
@@ -89,11 +94,13 @@ def test_slices_carry_the_captured_reauthorisations(serving: Serving) -> None:
 
 def test_what_freeswitch_sent_with_both_modules_is_one_record_a_call(serving: Serving) -> None:
     with serving() as server:
+        set_password(server, "secret")
         exchanged = replay(server, "freeswitch")
-        for number in DIGESTS:
-            [answer] = [answer for n, _, answer in exchanged if n == number]
-            assert not answer.accepted
-            assert "Digest" in (answer.text(attribute.REPLY_MESSAGE) or "")
+        digests = {n: answer for n, _, answer in exchanged if n in DIGESTS}
+        # The second was made with a wrong password.
+        assert [answer.accepted for answer in digests.values()] == [True, False, True]
+        assert digests[37].text(attribute.CHARGEABLE_USER_IDENTITY) == "alice"
+        assert digests[39].return_code == 2
         records = one_record_a_call(server)
         server.audit()
         # Seven channels were inbound; the outbound legs without an authorisation of their
@@ -104,14 +111,15 @@ def test_what_freeswitch_sent_with_both_modules_is_one_record_a_call(serving: Se
         assert all(account in ("alice", "") for *_, account in records)
 
 
-def test_what_kamailio_sent_is_answered_and_its_digest_refused_by_name(serving: Serving) -> None:
+def test_what_kamailio_sent_is_answered_and_its_digest_fits(serving: Serving) -> None:
     with serving() as server:
+        set_password(server, "secret")
         server.command("client", "set", "freeswitch", "--type", "kamailio")
         wait_until(lambda: server.log.count("RADIUS clients") == 2, "the clients are read again")
         exchanged = replay(server, "kamailio")
         access = [answer for _, question, answer in exchanged if question.datagram[0] == 1]
-        assert [answer.accepted for answer in access] == [False, False]
-        assert "Digest" in (access[1].text(attribute.REPLY_MESSAGE) or "")
+        assert [answer.accepted for answer in access] == [False, True]
+        assert access[1].text(attribute.CHARGEABLE_USER_IDENTITY) == "alice"
         assert [(key, seconds) for key, _, _, seconds, _ in one_record_a_call(server)] == [
             ("1-22706@127.0.0.1", 2)  # Stop − Start: it says no duration
         ]

@@ -78,28 +78,44 @@ def credential_of(
 
 
 def rfc5090_digest(
-    _attributes: list[tuple[int, bytes]], values: Mapping[int, bytes]
+    attributes: list[tuple[int, bytes]], values: Mapping[int, bytes]
 ) -> Digest | None:
-    """The digest in attributes 103 to 116; None without Digest-Response."""
+    """The digest in attributes 103 to 116 and, as FreeRADIUS mixes them, in 206 and 207.
+
+    None without a response.
+    """
     response = values.get(attribute.DIGEST_RESPONSE)
     if response is None:
-        return None
-    fields = [("response", text(response))]
-    fields.extend((name, text(values[key])) for key, name in _RFC5090 if key in values)
-    return _digest(fields, values)
+        response = values.get(attribute.STERMAN_DIGEST_RESPONSE)
+        if response is None:
+            return None
+    return _digest(text(response), rfc5090_fields(attributes, values), values)
 
 
 def sterman_digest(
     attributes: list[tuple[int, bytes]], values: Mapping[int, bytes]
 ) -> Digest | None:
-    """The digest in attributes 206 and 207; None without 206.
-
-    A 207 holds one or several sub-attributes; what does not fit in it is left out.
-    """
+    """The digest in attributes 206 and 207; None without 206."""
     response = values.get(attribute.STERMAN_DIGEST_RESPONSE)
     if response is None:
         return None
-    fields = [("response", text(response))]
+    return _digest(text(response), sterman_fields(attributes), values)
+
+
+def rfc5090_fields(
+    attributes: list[tuple[int, bytes]], values: Mapping[int, bytes]
+) -> list[tuple[str, str]]:
+    """What is said of a digest, by either numbering; RFC 5090's comes first."""
+    fields = [(name, text(values[key])) for key, name in _RFC5090 if key in values]
+    if attribute.STERMAN_DIGEST_ATTRIBUTES in values:
+        named = {name for name, _ in fields}
+        fields += [pair for pair in sterman_fields(attributes) if pair[0] not in named]
+    return fields
+
+
+def sterman_fields(attributes: list[tuple[int, bytes]]) -> list[tuple[str, str]]:
+    """What attributes 207 say: each holds one or several; what does not fit is left out."""
+    fields = []
     for key, value in attributes:
         if key != attribute.STERMAN_DIGEST_ATTRIBUTES:
             continue
@@ -110,16 +126,33 @@ def sterman_digest(
             if name is not None and end <= len(value):
                 fields.append((name, text(value[at + 2 : end])))
             at = end
-    return _digest(fields, values)
+    return fields
 
 
-def either_digest(
-    attributes: list[tuple[int, bytes]], values: Mapping[int, bytes]
-) -> Digest | None:
-    """The digest by RFC 5090 or, without one, by draft-sterman."""
-    return rfc5090_digest(attributes, values) or sterman_digest(attributes, values)
+def asks_for_nonce(attributes: list[tuple[int, bytes]], values: Mapping[int, bytes]) -> bool:
+    """Whether a client that has no nonce asks for one (RFC 5090 §2.1.2)."""
+    if attribute.DIGEST_METHOD not in values and attribute.STERMAN_DIGEST_ATTRIBUTES not in values:
+        return False
+    if attribute.DIGEST_RESPONSE in values or attribute.STERMAN_DIGEST_RESPONSE in values:
+        return False
+    fields = dict(rfc5090_fields(attributes, values))
+    return "method" in fields and "uri" in fields
 
 
-def _digest(fields: list[tuple[str, str]], values: Mapping[int, bytes]) -> Digest:
+def realm_of(attributes: list[tuple[int, bytes]], values: Mapping[int, bytes]) -> str:
+    """The realm of a challenge: what the client names, else the host of the best address."""
+    fields = dict(rfc5090_fields(attributes, values))
+    if fields.get("realm"):
+        return fields["realm"]
+    user, aor = values.get(attribute.USER_NAME), values.get(attribute.SIP_AOR)
+    for said in (text(user), text(aor), fields.get("uri", "")):
+        host = said.partition("@")[2].partition(";")[0].partition(":")[0]
+        if host:
+            return host
+    return ""
+
+
+def _digest(response: str, said: list[tuple[str, str]], values: Mapping[int, bytes]) -> Digest:
+    fields = [("response", response), *said]
     username = dict(fields).get("username") or text(values.get(attribute.USER_NAME))
     return Digest(username, tuple(fields))

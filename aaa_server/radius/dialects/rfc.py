@@ -19,7 +19,12 @@ from aaa_server.charging.requests import (
 from aaa_server.radius import attribute
 from aaa_server.radius.call import AccessCall, AccountingCall
 from aaa_server.radius.dialects import reply
-from aaa_server.radius.dialects.credential import credential_of, rfc5090_digest
+from aaa_server.radius.dialects.credential import (
+    asks_for_nonce,
+    credential_of,
+    realm_of,
+    rfc5090_digest,
+)
 from aaa_server.radius.packet import ACCESS_ACCEPT, ACCESS_REJECT
 from aaa_server.radius.value import (
     bare,
@@ -99,8 +104,9 @@ class Rfc:
         session = token(values.get(attribute.ACCT_SESSION_ID)) or conf_id(values)
         sip_call_id = call_id(values, pairs)
         realm = ""
-        if credential is None and self.challenges and asks_for_nonce(values):
-            service, realm = "challenge", realm_of(values)
+        attributes = fresh.packet.attributes
+        if credential is None and self.challenges and asks_for_nonce(attributes, values):
+            service, realm = "challenge", realm_of(attributes, values)
         elif integer(values.get(attribute.SERVICE_TYPE)) == AUTHORIZE_ONLY:
             service = "reauthorize"
         elif said and not (type(credential) is Digest and not session):
@@ -226,27 +232,6 @@ def named(origin: Origin, credential: Credential | None) -> Origin:
     if type(credential) is Digest and not origin.account_code:
         return origin._replace(account_code=credential.username)
     return origin
-
-
-def asks_for_nonce(values: Mapping[int, bytes]) -> bool:
-    """Whether a client that has no nonce asks for one (RFC 5090 §2.1.2)."""
-    return (
-        attribute.DIGEST_METHOD in values
-        and attribute.DIGEST_URI in values
-        and attribute.DIGEST_RESPONSE not in values
-    )
-
-
-def realm_of(values: Mapping[int, bytes]) -> str:
-    """The realm of a challenge: what the client names, else the host of the best address."""
-    said = text(values.get(attribute.DIGEST_REALM))
-    if said:
-        return said
-    for key in (attribute.USER_NAME, attribute.SIP_AOR, attribute.DIGEST_URI):
-        host = text(values.get(key)).rpartition("@")[2] if b"@" in values.get(key, b"") else ""
-        if host:
-            return host.partition(";")[0].partition(":")[0]
-    return ""
 
 
 def origin_of(

@@ -1,4 +1,4 @@
-"""Sippy B2BUA and PortaBilling's way: Cisco's words, digest by either numbering."""
+"""Sippy B2BUA and PortaBilling's way: Cisco's words."""
 
 from __future__ import annotations
 
@@ -6,11 +6,9 @@ from typing import TYPE_CHECKING
 
 from aaa_server.charging.requests import Pap
 from aaa_server.radius.dialects.cisco import Cisco
-from aaa_server.radius.dialects.credential import either_digest
 
 if TYPE_CHECKING:
     from aaa_server.radius.call import AccessCall
-    from aaa_server.radius.dialects.credential import DigestReader
     from aaa_server.radius.receive import Fresh
 
 # What is sent as the password of a caller who is known by his address.
@@ -22,7 +20,6 @@ class Sippy(Cisco):
 
     challenges = False  # the B2BUA makes its nonces
     proves = False
-    digest_of: DigestReader = staticmethod(either_digest)
 
     def access(self, fresh: Fresh) -> AccessCall:
         call = super().access(fresh)
