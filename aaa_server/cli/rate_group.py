@@ -9,7 +9,9 @@ import click
 from aaa_server.cli import bands
 from aaa_server.cli.context import BadData, Session, pass_session
 from aaa_server.cli.output import Things, output_option, percent, show_record, show_rows
-from aaa_server.cli.values import CURRENCY, PERCENT, RESOURCE_GROUP, TIME_ZONE
+from aaa_server.cli.values import CURRENCY, PERCENT, RESOURCE_GROUP, TIME_ZONE, checked
+from aaa_server.rating.lcr import STRATEGIES
+from aaa_server.rating.money import PPM, parse_percent_ppm
 from aaa_server.storage import accounts, rate_groups, resource_groups
 from aaa_server.storage.viewer import Deed, Viewer, require, require_operator
 
@@ -19,8 +21,21 @@ if TYPE_CHECKING:
     from aaa_server.cli.output import Row
     from aaa_server.storage.rate_groups import RateGroup, Route
 
-# The other strategies of the design are stored already, but no call is routed by them yet.
-STRATEGIES = ("least-cost", "longest-prefix")
+NO_MARGIN = "none"
+LOSS_PPM_MAX = 100 * PPM  # more is a slip of the finger
+
+
+def _margin(text: str) -> int | str:
+    """Parts per million, or `NO_MARGIN`."""
+    if text.strip() == NO_MARGIN:
+        return NO_MARGIN
+    ppm = parse_percent_ppm(text)
+    if not -LOSS_PPM_MAX <= ppm <= PPM:
+        raise ValueError(f"{text!r} is no margin: -10000 to 100 % of the selling price are")
+    return ppm
+
+
+MARGIN = checked("percent|none", _margin)
 
 
 @click.group("rate-group")
@@ -33,7 +48,13 @@ def _options(command: Callable[..., None]) -> Callable[..., None]:
     for option in reversed(
         (
             click.option(
-                "--strategy", type=click.Choice(STRATEGIES), help="How routes are chosen."
+                "--strategy", type=click.Choice(list(STRATEGIES)), help="How routes are chosen."
+            ),
+            click.option(
+                "--minimum-margin",
+                type=MARGIN,
+                help="Percent of the selling price that a route must leave; -5: a loss of 5 is "
+                "accepted; none: nobody asks.",
             ),
             click.option("--markup", type=PERCENT, help="Percent on the price per minute."),
             click.option(
@@ -55,6 +76,10 @@ def _given(viewer: Viewer, options: dict[str, Any]) -> dict[str, Any]:
         given["markup_ppm"] = given.pop("markup")
     if "strategy" in given:
         require_operator(viewer, "the strategy")
+    if "minimum_margin" in given:
+        require_operator(viewer, "the minimum margin")
+        margin = given.pop("minimum_margin")
+        given["minimum_margin_ppm"] = None if margin == NO_MARGIN else margin
     return given
 
 
@@ -99,7 +124,7 @@ def list_(session: Session) -> None:
         operator = work.viewer.is_operator
     columns = ["name", "owner", "currency", "markup_percent", "rates", "accounts"]
     if operator:
-        columns.insert(3, "strategy")
+        columns[3:3] = ["strategy", "minimum_margin_percent"]
     show_rows(session, columns, rows)
 
 
@@ -132,6 +157,8 @@ def _record(one: RateGroup, viewer: Viewer) -> Row:
     }
     if viewer.is_operator:
         record["strategy"] = one.strategy
+        margin = one.minimum_margin_ppm
+        record["minimum_margin_percent"] = None if margin is None else percent(margin)
     return record
 
 

@@ -245,6 +245,7 @@ def _check_text(error: psycopg2.errors.CheckViolation) -> str:
         "tariff_currency_check": "a currency is three capital letters, such as EUR",
         "rate_group_name_check": "a rate group needs a name",
         "rate_group_markup_ppm_check": "a markup is more than -100 %",
+        "rate_group_minimum_margin_ppm_check": "a margin is 100 % of the selling price at most",
     }.get(constraint, f"rate group: a value is out of range ({constraint})")
 
 
