@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -272,6 +273,25 @@ def test_a_reference_is_posted_once(demo_connection: Connection) -> None:
         )
     with transaction(demo_connection) as cursor:
         assert len(packages.holdings(cursor, buyer.account_id)) == 1
+
+
+def test_two_who_grant_one_period_at_once_charge_it_once(sky: Sky, demo_url: str) -> None:
+    def grant(_turn: int) -> bool:
+        with contextlib.closing(connect(demo_url)) as connection:
+            try:
+                with transaction(connection) as cursor:
+                    operator = viewer.operator(cursor)
+                    buyer = accounts.find(cursor, operator, "alice")
+                    package = packages.find(cursor, operator, "uk-60")
+                    packages.grant(cursor, operator, buyer, package, begin=NOON)
+            except Conflict:
+                return False
+        return True
+
+    with ThreadPoolExecutor(4) as pool:
+        assert sum(pool.map(grant, range(8))) == 1
+    assert balance(sky, "alice") == "47.000000"
+    assert sky("audit").status == 0
 
 
 def test_an_account_with_a_package_is_metered(sky: Sky, demo_connection: Connection) -> None:
