@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from zoneinfo import ZoneInfo
 
 from aaa_server.rating.money import parse_micros, parse_nanos
+from aaa_server.rating.steps import parse_steps
 from aaa_server.storage.rates import RateRow
 
 if TYPE_CHECKING:
@@ -58,6 +59,9 @@ SYNONYMS = {
     "strip": "stripdigits removedigits removeprefix",
     "prepend": "prependdigits addprefix adddigits",
     "priority": "precedence preference lcrpriority order",
+    "band": "timeband timeperiod timeofday timeofdayband ratetype timeclass",
+    "steps": "pricesteps ratesteps steppedprice tiers",
+    "route": "forcedroute resourcegroup trunk",
     # Not a column of its own: both block lengths in one cell, "60/1".
     "interval": "interval1n intervals billing billingincrement billingincrements "
     "billinginterval billingterms billingunit increments rounding pulse",
@@ -82,6 +86,7 @@ _YES = frozenset(("1", "yes", "y", "true", "t", "on", "x", "blocked"))
 _NO = frozenset(("0", "no", "n", "false", "f", "off", "-"))
 # How databases and people write that there is no date; and, of ends, that there is none.
 _NO_DATE = frozenset(("-", "none", "null", "0000-00-00", "0000-00-00 00:00:00"))
+_NO_BAND = frozenset(("-", "all", "any", "always", "none"))
 _NEVER = re.compile(r"never|9999-12-31.*")
 
 
@@ -99,11 +104,17 @@ class BadLine(NamedTuple):
 
 
 class Defaults(NamedTuple):
-    """What a row gets where the file says nothing, and the zone of times without one."""
+    """What a row gets where the file says nothing, and the zone of times without one.
+
+    Also what a row may name: the list's `bands`, and by name the outbound resource groups
+    that its calls can be forced over.
+    """
 
     initial_seconds: int = 60
     increment_seconds: int = 60
     time_zone: str = "UTC"
+    bands: frozenset[str] = frozenset()
+    routes: Mapping[str, int] = {}
 
 
 class RateFile(NamedTuple):
@@ -375,6 +386,8 @@ class _RowReader:
     def __init__(self, headers: _Headers, defaults: Defaults, *, decimal_comma: bool) -> None:
         self._headers = headers
         self._zone = ZoneInfo(defaults.time_zone)
+        self._bands = defaults.bands
+        self._routes = defaults.routes
         self._comma = decimal_comma
         self._base = RateRow(
             prefix="",
@@ -397,6 +410,9 @@ class _RowReader:
             "strip": ("strip", _strip),
             "prepend": ("prepend", _prepend),
             "priority": ("priority", _priority),
+            "band": ("band", self._band),
+            "steps": ("steps", self._steps),
+            "route": ("resource_group_id", self._route),
             "interval": ("interval", _interval),
         }
         places = headers.places
@@ -468,6 +484,23 @@ class _RowReader:
             return value
 
         return read_amount
+
+    def _band(self, text: str) -> str:
+        if text.lower() in _NO_BAND:
+            return ""
+        if text not in self._bands:
+            there_are = ", ".join(sorted(self._bands)) or "none"
+            raise ValueError(f"the price list has no such band; there are: {there_are}")
+        return text
+
+    def _steps(self, text: str) -> tuple[tuple[int, int], ...]:
+        return parse_steps(text.replace(",", ".") if self._comma else text)
+
+    def _route(self, text: str) -> int:
+        name = text.upper() if text.upper().startswith("RG_") else f"RG_{text}"
+        if name not in self._routes:
+            raise ValueError("there is no such outbound resource group")
+        return self._routes[name]
 
     def _end(self, text: str) -> datetime | None:
         return None if _NEVER.fullmatch(text.lower()) else self._instant(text)
@@ -572,12 +605,12 @@ def _priority(text: str) -> int:
 def _without_overlaps(
     rows: list[RateRow], effective: datetime, headers: _Headers, bad: list[BadLine]
 ) -> list[RateRow]:
-    """The rows that no other of their prefix contradicts; the contradictions go to `bad`."""
-    by_prefix: dict[str, list[RateRow]] = {}
+    """The rows that no other of their prefix and band contradicts; those go to `bad`."""
+    by_prefix: dict[tuple[str, str], list[RateRow]] = {}
     for row in rows:
-        by_prefix.setdefault(row.prefix, []).append(row)
+        by_prefix.setdefault((row.prefix, row.band), []).append(row)
     left_out: set[int] = set()
-    for prefix, mine in by_prefix.items():
+    for (prefix, _), mine in by_prefix.items():
         if len(mine) > 1:
             left_out.update(_contradictions(prefix, mine, effective, headers, bad))
     for row in rows:

@@ -15,6 +15,7 @@ from aaa_server.cli import price_list
 from aaa_server.cli.context import BadData, Session, pass_session
 from aaa_server.cli.output import Things, output_option, price, show_record, show_rows
 from aaa_server.cli.price_list import Choice, instant, price_list_options
+from aaa_server.rating.steps import format_steps
 from aaa_server.storage import rates
 
 if TYPE_CHECKING:
@@ -38,6 +39,9 @@ CHANGE_COLUMNS = (
     "new_interval",
     "effective_from",
     "effective_to",
+    "band",
+    "old_steps",
+    "new_steps",
     "line",
 )
 
@@ -73,7 +77,8 @@ def import_rates(
 
     Columns: prefix and per_minute, which must be there, and destination, connect_fee,
     included_seconds, initial_seconds, increment_seconds, minimum_charge, effective_from,
-    effective_to, blocked, strip, prepend, priority. Usual other names of theirs are known.
+    effective_to, blocked, strip, prepend, priority, band, steps ("300:0.02;600:0.01": the price
+    after so many billed seconds), route (RG_xx). Usual other names of theirs are known.
 
     A row closes the running row of its prefix at the instant it begins. Prefixes that are
     not in the file stay. One bad line, and nothing is imported.
@@ -179,6 +184,9 @@ def _changes(session: Session, changes: Iterator[Change]) -> list[dict[str, Any]
             "new_interval": change.new_interval,
             "effective_from": change.effective_from,
             "effective_to": change.effective_to,
+            "band": change.band,
+            "old_steps": format_steps(change.old_steps),
+            "new_steps": format_steps(change.new_steps),
             "line": change.line,
         }
         for change in islice(changes, limit)

@@ -11,7 +11,7 @@ import click
 
 from aaa_server.cli.values import RESOURCE_GROUP
 from aaa_server.rate_file import Defaults
-from aaa_server.storage import accounts, rate_groups, resource_groups
+from aaa_server.storage import accounts, rate_bands, rate_groups, resource_groups
 from aaa_server.storage.problem import NotFound
 from aaa_server.storage.viewer import require_operator
 
@@ -104,7 +104,13 @@ def find(work: Work, choice: Choice, *, change: bool) -> PriceList:
         0 if account is None else account.account_id,
         "" if account is None else account.code,
         group.markup_ppm,
-        Defaults(group.initial_seconds, group.increment_seconds, group.time_zone),
+        Defaults(
+            group.initial_seconds,
+            group.increment_seconds,
+            group.time_zone,
+            _bands(work, group.tariff_id),
+            _routes(work),
+        ),
     )
 
 
@@ -113,9 +119,21 @@ def _of_resource_group(work: Work, name: str) -> PriceList:
     group = resource_groups.find(work.cursor, work.viewer, name)
     if group.tariff_id is None:
         raise NotFound(f"{name} is an inbound resource group: only outbound ones have prices")
-    return PriceList(
-        name, group.tariff_id, group.currency, 0, "", 0, Defaults(time_zone=group.time_zone)
-    )
+    defaults = Defaults(time_zone=group.time_zone, bands=_bands(work, group.tariff_id))
+    return PriceList(name, group.tariff_id, group.currency, 0, "", 0, defaults)
+
+
+def _bands(work: Work, tariff_id: int) -> frozenset[str]:
+    return frozenset(window.band for window in rate_bands.list_windows(work.cursor, tariff_id))
+
+
+def _routes(work: Work) -> dict[str, int]:
+    """What rows of a rate group can force their calls over; nobody but the operator sees any."""
+    return {
+        group.name: group.resource_group_id
+        for group in resource_groups.list_resource_groups(work.cursor, work.viewer)
+        if group.direction == "out"
+    }
 
 
 def _group_of(work: Work, account: accounts.Account) -> RateGroup:

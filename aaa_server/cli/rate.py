@@ -18,11 +18,13 @@ from aaa_server.cli.output import (
     show_rows,
 )
 from aaa_server.cli.price_list import Choice, PriceList, instant, price_list_options
-from aaa_server.cli.values import AMOUNT, COUNT, PRICE
+from aaa_server.cli.values import AMOUNT, COUNT, PRICE, RESOURCE_GROUP, checked
 from aaa_server.rating.money import PPM, div_half_up
 from aaa_server.rating.prefix import number_of
+from aaa_server.rating.steps import format_steps, ordered, parse_step
 from aaa_server.rating.tariff import Tariff
-from aaa_server.storage import accounts, rates
+from aaa_server.storage import accounts, rate_bands, rates
+from aaa_server.storage.viewer import require_operator
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
 
     from aaa_server.cli.context import Work
     from aaa_server.cli.output import Row
+    from aaa_server.rating.band import Bands
     from aaa_server.rating.rate import Rate
     from aaa_server.storage.rates import Candidate
 
@@ -42,6 +45,8 @@ COLUMNS = (
     "included_seconds",
     "minimum_charge",
     "blocked",
+    "band",
+    "steps",
     "of",
     "effective_from",
     "effective_to",
@@ -67,12 +72,27 @@ def _row_options(command: Callable[..., None]) -> Callable[..., None]:
             click.option("--strip", type=click.IntRange(0, 32), help="Digits off the front."),
             click.option("--prepend", help="Digits before it, after --strip."),
             click.option("--priority", type=int, help="The lower goes first."),
+            click.option(
+                "--step",
+                "steps",
+                multiple=True,
+                type=checked("seconds:price", parse_step),
+                help="300:0.02: the price after so many billed seconds; repeatable, all at once.",
+            ),
+            click.option(
+                "--route",
+                type=RESOURCE_GROUP,
+                help="The one way out of such calls; the operator's.",
+            ),
         )
     ):
         command = option(command)
     return command
 
 
+_band_option = click.option(
+    "--band", default="", metavar="NAME", help="The row for these times.  [default: all others]"
+)
 _FIELDS = {
     "per_minute": "per_minute_nanos",
     "connect_fee": "connect_fee_micros",
@@ -81,7 +101,31 @@ _FIELDS = {
 
 
 def _given(options: dict[str, Any]) -> dict[str, Any]:
-    return {_FIELDS.get(key, key): value for key, value in options.items() if value is not None}
+    steps = options.pop("steps")
+    given = {_FIELDS.get(key, key): value for key, value in options.items() if value is not None}
+    if steps:
+        try:
+            given["steps"] = ordered(list(steps))
+        except ValueError as error:
+            raise click.BadParameter(str(error), param_hint="--step") from error
+    return given
+
+
+def _with_route(given: dict[str, Any], prices: PriceList, work: Work) -> dict[str, Any]:
+    """The values with the number of the resource group that --route names."""
+    name = given.pop("route", None)
+    if name is None:
+        return given
+    require_operator(work.viewer, "forced routes")
+    if name not in prices.defaults.routes:
+        raise BadData(
+            f"{name}: the calls of {prices.name} can be forced over outbound resource groups, and "
+            "there is no such one"
+            if prices.defaults.routes
+            else f"{prices.name} says what providers charge: calls are forced over a route by the "
+            "rates that they are sold at"
+        )
+    return {**given, "resource_group_id": prices.defaults.routes[name]}
 
 
 @rate.command()
@@ -89,6 +133,7 @@ def _given(options: dict[str, Any]) -> dict[str, Any]:
 @click.option("--per-minute", type=PRICE, required=True)
 @click.option("--from", "begins", metavar="WHEN", help="[default: now]")
 @click.option("--to", "ends", metavar="WHEN", help="[default: until changed or closed]")
+@_band_option
 @_row_options
 @price_list_options
 @output_option
@@ -100,25 +145,28 @@ def add(
     prefix: str,
     begins: str | None,
     ends: str | None,
+    band: str,
     **options: Any,
 ) -> None:
-    """Add a row for PREFIX, which has none at that time."""
+    """Add a row for PREFIX, which has none of that --band at that time."""
+    given = _given(options)
     with session.transaction() as work:
         prices = price_list.find(work, choice, change=True)
         row = rates.RateRow(
             prefix=_prefix(prefix),
+            band=band,
             effective_from=instant(begins, prices, "--from"),
             effective_to=None if ends is None else instant(ends, prices, "--to"),
             **{
                 "initial_seconds": prices.defaults.initial_seconds,
                 "increment_seconds": prices.defaults.increment_seconds,
-                **_given(options),
+                **_with_route(given, prices, work),
             },
         )
         rates.add_rate(work.cursor, prices.tariff_id, row, account_id=prices.account_id)
         assert row.effective_from is not None
-        record = _now(work, prices, row.prefix, row.effective_from)
-        work.note("rate add", _subject(prices, row.prefix), after=dict(record))
+        record = _now(work, prices, row.prefix, row.effective_from, band)
+        work.note("rate add", _subject(prices, row.prefix, band), after=dict(record))
     show_record(session, record)
 
 
@@ -126,30 +174,56 @@ def add(
 @click.argument("prefix")
 @click.option("--per-minute", type=PRICE)
 @click.option("--from", "begins", metavar="WHEN", help="[default: now]")
+@click.option("--no-steps", is_flag=True, help="One price from beginning to end.")
+@click.option("--no-route", is_flag=True, help="Over any route again.")
+@_band_option
 @_row_options
 @price_list_options
 @output_option
 @pass_session
 def set_(
-    session: Session, /, choice: Choice, prefix: str, begins: str | None, **options: Any
+    session: Session,
+    /,
+    choice: Choice,
+    prefix: str,
+    begins: str | None,
+    no_steps: bool,
+    no_route: bool,
+    band: str,
+    **options: Any,
 ) -> None:
     """Change PREFIX from an instant on: its row ends there, a new one begins.
 
-    What is not named stays as it is; so do rows that are planned for later.
+    What is not named stays as it is; so do rows that are planned for later, and rows of
+    other bands.
     """
     values = _given(options)
+    for flag, field in ((no_steps, "steps"), (no_route, "route")):
+        if flag and field in values:
+            raise click.UsageError(f"--no-{field} and --{field.removesuffix('s')}: one of them")
+    if no_steps:
+        values["steps"] = ()
+    if no_route:
+        values["resource_group_id"] = 0
     if not values:
         raise click.UsageError("nothing to change: name at least one option, such as --per-minute")
     with session.transaction() as work:
         prices = price_list.find(work, choice, change=True)
         prefix, at = _prefix(prefix), instant(begins, prices, "--from")
-        before = _now(work, prices, prefix, at)
+        before = _now(work, prices, prefix, at, band)
         done = rates.set_rate(
-            work.cursor, prices.tariff_id, prefix, values, at=at, account_id=prices.account_id
+            work.cursor,
+            prices.tariff_id,
+            prefix,
+            _with_route(values, prices, work),
+            at=at,
+            account_id=prices.account_id,
+            band=band,
         )
-        record = _now(work, prices, prefix, at)
+        record = _now(work, prices, prefix, at, band)
         if not done.unchanged:
-            work.note("rate set", _subject(prices, prefix), before=dict(before), after=dict(record))
+            subject = _subject(prices, prefix, band)
+            work.note("rate set", subject, before=dict(before), after=dict(record))
     if done.unchanged:
         click.echo("it says so already: nothing was changed", err=True)
     show_record(session, record)
@@ -158,10 +232,11 @@ def set_(
 @rate.command()
 @click.argument("prefix")
 @click.option("--at", metavar="WHEN", help="[default: now]")
+@_band_option
 @price_list_options
 @output_option
 @pass_session
-def close(session: Session, /, choice: Choice, prefix: str, at: str | None) -> None:
+def close(session: Session, /, choice: Choice, prefix: str, at: str | None, band: str) -> None:
     """End the row of PREFIX; calls then go by the next shorter prefix.
 
     Closed at its very beginning, a row that is planned for later is taken back.
@@ -170,12 +245,12 @@ def close(session: Session, /, choice: Choice, prefix: str, at: str | None) -> N
         prices = price_list.find(work, choice, change=True)
         prefix, ends = _prefix(prefix), instant(at, prices, "--at")
         was = rates.close_rate(
-            work.cursor, prices.tariff_id, prefix, at=ends, account_id=prices.account_id
+            work.cursor, prices.tariff_id, prefix, at=ends, account_id=prices.account_id, band=band
         )
-        record = _record(was, prices.account_code) | {"effective_to": ends}
+        record = _record(was, prices) | {"effective_to": ends}
         work.note(
             "rate close",
-            _subject(prices, prefix),
+            _subject(prices, prefix, band),
             before={"effective_to": was.effective_to},
             after={"effective_to": ends},
         )
@@ -209,7 +284,7 @@ def list_(
     show_rows(
         session,
         COLUMNS,
-        [_record(one.rate, names[one.account_id]) for one in found[: rates.LIST_MAX]],
+        [_record(one.rate, prices, names[one.account_id]) for one in found[: rates.LIST_MAX]],
     )
 
 
@@ -234,8 +309,11 @@ def lookup(session: Session, /, choice: Choice, number: str, at: str | None) -> 
             work.cursor, prices.tariff_id, called, account_id=prices.account_id
         )
         names = _names(work, found)
+        bands = rate_bands.bands_of(work.cursor, prices.tariff_id, prices.defaults.time_zone)
     # The same code decides as in a call, over the rows that can matter.
-    chosen = _tariff(prices, found).rate_for(called, when, prices.account_id)
+    tariff = _tariff(prices, found, bands)
+    chosen = tariff.rate_for(called, when, prices.account_id)
+    band = tariff.band_at(when)
     show_record(
         session,
         {
@@ -243,16 +321,18 @@ def lookup(session: Session, /, choice: Choice, number: str, at: str | None) -> 
             "price_list": prices.name,
             "currency": prices.currency,
             "at": when,
+            "band": band or None,
             **_outcome(chosen, prices),
             "rows": Things(
                 {
                     "prefix": one.rate.prefix,
                     "destination": one.rate.destination,
                     "per_minute": price(one.rate.terms.per_minute_nanos),
+                    "band": one.rate.band,
                     "of": names[one.account_id],
                     "effective_from": one.rate.effective_from,
                     "effective_to": one.rate.effective_to,
-                    "verdict": _verdict(one, chosen, when),
+                    "verdict": _verdict(one, chosen, when, band),
                 }
                 for one in found
             ),
@@ -262,8 +342,9 @@ def lookup(session: Session, /, choice: Choice, number: str, at: str | None) -> 
         raise Failure(f"{prices.name} has no rate for {called} at that time")
 
 
-def _tariff(prices: PriceList, found: list[Candidate]) -> Tariff:
+def _tariff(prices: PriceList, found: list[Candidate], bands: Bands | None) -> Tariff:
     tariff = Tariff(prices.tariff_id, prices.currency)
+    tariff.use_bands(bands)
     rows: dict[tuple[int, str], list[Rate]] = {}
     for one in found:
         rows.setdefault((one.account_id, one.rate.prefix), []).append(one.rate)
@@ -281,7 +362,9 @@ def _outcome(chosen: Rate | None, prices: PriceList) -> Row:
         "prefix": chosen.prefix,
         "destination": chosen.destination,
         "blocked": chosen.blocked,
+        "row_of_band": chosen.band or None,
         "per_minute": price(terms.per_minute_nanos),
+        "steps": format_steps(terms.steps),
         "markup_percent": percent(prices.markup_ppm),
         "per_minute_with_markup": price(marked_up),
         "connect_fee": amount(terms.connect_fee_micros),
@@ -290,10 +373,11 @@ def _outcome(chosen: Rate | None, prices: PriceList) -> Row:
         "minimum_charge": amount(terms.minimum_charge_micros),
         "strip": chosen.strip,
         "prepend": chosen.prepend,
+        "route": _route(chosen, prices),
     }
 
 
-def _verdict(one: Candidate, chosen: Rate | None, when: datetime) -> str:
+def _verdict(one: Candidate, chosen: Rate | None, when: datetime, band: str) -> str:
     mine = one.rate
     if mine is chosen:
         return "applies" if not mine.blocked else "applies: such calls are refused"
@@ -301,9 +385,13 @@ def _verdict(one: Candidate, chosen: Rate | None, when: datetime) -> str:
         return "not in force yet"
     if mine.effective_to is not None and when >= mine.effective_to:
         return "ended"
+    if mine.band not in ("", band):
+        return f"the band is {band} then" if band else "no band is in force then"
     assert chosen is not None
     if len(mine.prefix) < len(chosen.prefix):
         return "a longer prefix goes first"
+    if mine.band != chosen.band and not mine.band:
+        return f"the row of band {chosen.band} goes first"
     return "the account's own row goes first"
 
 
@@ -314,18 +402,29 @@ def _prefix(text: str) -> str:
     return prefix
 
 
-def _subject(prices: PriceList, prefix: str) -> str:
-    return " ".join(part for part in (prices.name, prices.account_code, prefix) if part)
+def _subject(prices: PriceList, prefix: str, band: str) -> str:
+    return " ".join(part for part in (prices.name, prices.account_code, prefix, band) if part)
 
 
-def _now(work: Work, prices: PriceList, prefix: str, at: datetime) -> Row:
-    """The prefix's row at that instant, as it is shown; empty when there is none."""
-    for one in rates.list_rates(
-        work.cursor, prices.tariff_id, at=at, account_id=prices.account_id, prefix=prefix, limit=1
+def _now(work: Work, prices: PriceList, prefix: str, at: datetime, band: str) -> Row:
+    """The prefix's row of that band and instant, as it is shown; empty when there is none."""
+    for one in rates.candidates(
+        work.cursor, prices.tariff_id, prefix, account_id=prices.account_id
     ):
-        if one.rate.prefix == prefix:
-            return _record(one.rate, prices.account_code)
+        row = one.rate
+        if (
+            (one.account_id, row.prefix, row.band) == (prices.account_id, prefix, band)
+            and row.effective_from <= at
+            and (row.effective_to is None or at < row.effective_to)
+        ):
+            return _record(row, prices)
     return {}
+
+
+def _route(row: Rate, prices: PriceList) -> str:
+    """The resource group that the row forces; '' for everybody whom routes do not concern."""
+    names = {number: name for name, number in prices.defaults.routes.items()}
+    return names.get(row.resource_group_id, "")
 
 
 def _names(work: Work, found: list[Candidate]) -> dict[int, str]:
@@ -333,7 +432,7 @@ def _names(work: Work, found: list[Candidate]) -> dict[int, str]:
     return {0: "", **accounts.codes(work.cursor, own)}
 
 
-def _record(row: Rate, of: str) -> dict[str, Any]:
+def _record(row: Rate, prices: PriceList, of: str | None = None) -> dict[str, Any]:
     terms = row.terms
     return {
         "prefix": row.prefix,
@@ -347,7 +446,10 @@ def _record(row: Rate, of: str) -> dict[str, Any]:
         "strip": row.strip,
         "prepend": row.prepend,
         "priority": row.priority,
-        "of": of,
+        "band": row.band,
+        "steps": format_steps(terms.steps),
+        "route": _route(row, prices),
+        "of": prices.account_code if of is None else of,
         "effective_from": row.effective_from,
         "effective_to": row.effective_to,
     }

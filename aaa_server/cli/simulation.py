@@ -14,6 +14,7 @@ from aaa_server.cli.output import Things, amount, percent, price
 from aaa_server.radius.dialects.reply import RETURN_CODES, SIP_STATUSES
 from aaa_server.rating.lcr import REFERENCE_CALL_SECONDS
 from aaa_server.rating.money import PPM, div_floor, format_exchange
+from aaa_server.rating.steps import format_steps
 from aaa_server.storage import cdrs
 from aaa_server.storage.viewer import Deed, may
 
@@ -130,7 +131,7 @@ def _payer_row(number: int, payer: Payer, simulation: Simulation) -> Row:
 def _rate_row(rate: Rate | None, payer: Payer) -> Row:
     """The row that applies; its prices are in its price list's currency."""
     if rate is None or payer.group is None:
-        return dict.fromkeys(("prefix", "destination", "rate_id", "own_row", "price"))
+        return dict.fromkeys(("prefix", "destination", "rate_id", "own_row", "band", "price"))
     terms = rate.terms
     exchange = None
     if not isinstance(payer.level, Refused):
@@ -140,9 +141,11 @@ def _rate_row(rate: Rate | None, payer: Payer) -> Row:
         "destination": rate.destination,
         "rate_id": rate.rate_id,
         "own_row": payer.own,
+        "band": rate.band or None,
         "price": {
             "blocked": rate.blocked,
             "per_minute": price(terms.per_minute_nanos),
+            "steps": format_steps(terms.steps),
             "currency": payer.group.tariff.currency,
             "connect_fee": amount(terms.connect_fee_micros),
             "minimum_charge": amount(terms.minimum_charge_micros),
@@ -183,6 +186,7 @@ def _route_row(way: WayOut, ledger: Ledger) -> Row:
         "dial": None if way.offer is None else way.offer.dial,
         "prefix": None if route is None else route.rate.prefix,
         "destination": None if route is None else route.rate.destination,
+        "band": None if route is None else route.rate.band or None,
         "per_minute": None if route is None else price(route.rate.terms.per_minute_nanos),
         "currency": None if route is None or group.tariff is None else group.tariff.currency,
         "reference_cost": None if route is None else amount(route.cost_micros),
@@ -303,8 +307,13 @@ def _row_text(rate: Rate, payer: Payer) -> str:
     end = f" to {rate.effective_to.isoformat()}" if rate.effective_to else ""
     return (
         f"prefix {rate.prefix}{destination}, {whose} {rate.rate_id} of rate group "
-        f"{payer.group.name}, in force from {rate.effective_from.isoformat()}{end}"
+        f"{payer.group.name}{_band_text(rate)}, in force from "
+        f"{rate.effective_from.isoformat()}{end}"
     )
+
+
+def _band_text(rate: Rate) -> str:
+    return f", for band {rate.band}" if rate.band else ""
 
 
 def _or_refused(refused: Refused | None) -> str:
@@ -332,7 +341,8 @@ def _route_steps(simulation: Simulation, ledger: Ledger) -> list[Step]:
         steps.append(
             step(
                 f"route {way.place}",
-                f"{name}: dials {row['dial']}; prefix {row['prefix']} ({row['destination']}), "
+                f"{name}: dials {row['dial']}; prefix {row['prefix']} ({row['destination']})"
+                f"{_band_text(way.route.rate) if way.route is not None else ''}, "
                 f"{row['per_minute']} {row['currency']} a minute; {REFERENCE_CALL_SECONDS} s cost "
                 f"{row['reference_cost']}; priority {row['priority']}{_more_text(row)}",
             )

@@ -28,18 +28,23 @@ log = Logger()
 WINDOWS_MAX = 64  # of one price list: each is looked at when the last answer does not hold
 HOLIDAYS_MAX = 1_000  # of one price list: decades of them
 
-WINDOWS = """
-SELECT rate_band.tariff_id,
-       coalesce(rate_group.time_zone, resource_group.time_zone, 'UTC'),
+_COLUMNS = """
        rate_band.name,
        rate_band.weekdays,
        rate_band.from_minute,
        rate_band.to_minute,
        rate_band.holiday,
        rate_band.position
-  FROM rate_band
+  FROM rate_band"""
+WINDOWS = (
+    """
+SELECT rate_band.tariff_id,
+       coalesce(rate_group.time_zone, resource_group.time_zone, 'UTC'),"""
+    + _COLUMNS
+    + """
   LEFT JOIN rate_group USING (tariff_id)
   LEFT JOIN resource_group USING (tariff_id)"""
+)
 HOLIDAYS = """
 SELECT tariff_id,
        day
@@ -86,18 +91,17 @@ def _zone(name: str) -> tzinfo:
         return UTC
 
 
-def bands_of(cursor: Cursor, tariff_id: int) -> Bands | None:
-    """The bands of one price list; None: it has none."""
-    cursor.execute(WINDOWS + " WHERE rate_band.tariff_id = %s", (tariff_id,))
-    windows = cursor.fetchall()
+def bands_of(cursor: Cursor, tariff_id: int, time_zone: str) -> Bands | None:
+    """The bands of one price list, which goes by `time_zone`; None: it has none."""
+    windows = [(tariff_id, time_zone, *one) for one in list_windows(cursor, tariff_id)]
     cursor.execute(HOLIDAYS + " WHERE tariff_id = %s", (tariff_id,))
     return bands_by_tariff(windows, cursor.fetchall()).get(tariff_id)
 
 
 def list_windows(cursor: Cursor, tariff_id: int) -> list[Window]:
     """In order of precedence, then of the week."""
-    cursor.execute(WINDOWS + " WHERE rate_band.tariff_id = %s", (tariff_id,))
-    windows = [Window(*row[2:]) for row in cursor.fetchall()]
+    cursor.execute("SELECT" + _COLUMNS + " WHERE tariff_id = %s", (tariff_id,))
+    windows = [Window(*row) for row in cursor.fetchall()]
     return sorted(
         windows, key=lambda one: (not one.holiday, one.position, one.band, one.from_minute)
     )
