@@ -48,6 +48,7 @@ LAWS = {
                      FROM call
                      JOIN account AS caller ON caller.account_id = call.account_id
                     WHERE call.status = 'authorized'
+                      AND call.levels <> '[]' -- an emergency call takes none
                       AND account.account_id = ANY (caller.chain))""",
     "a resource group's channels are its calls in progress": """
         SELECT name, channels
@@ -150,6 +151,9 @@ LAWS = {
 ROWS = {
     "account": "SELECT to_jsonb(account) - 'created_at' FROM account",
     "resource_group": "SELECT to_jsonb(resource_group) FROM resource_group",
+    "package_holding": "SELECT to_jsonb(package_holding) FROM package_holding",
+    "velocity_use": "SELECT to_jsonb(velocity_use) FROM velocity_use",
+    "event": "SELECT account_id, kind, detail FROM event",
     "call": "SELECT to_jsonb(call) - 'call_id' - 'version' FROM call",
     # The record of a refused attempt that is being tried again is written anew at its end; in
     # one batch it is never written before.

@@ -439,14 +439,14 @@ def test_a_call_is_rated_anew_by_what_the_price_lists_say_now(scenario: Scenario
         rerate    s1                     -> nothing
         rate      retail 4420 0.40 60/60
         cost      RG_21 4420 0.20 60/60
-        rerate    s1                     -> acme 1.200000 0.800000 north 1.000000 1.000000 carrier 0.600000 0.400000
+        rerate    s1 -> acme 1.200000 0.800000 north 1.000000 1.000000 carrier 0.600000 0.400000
         rerate    s1                     -> nothing
         charges   s1                     -> acme 0.800000 north 1.000000 carrier 0.400000
         cdr       s1                     -> 90s stop rerated
         balance   acme                   -> 9.200000 reserved 0.000000
         balance   carrier                -> 0.400000 reserved 0.000000
         rate      resale 4420 0.10 60/60
-        rerate    s1                     -> acme 0.800000 0.800000 north 1.000000 0.200000 carrier 0.400000 0.400000
+        rerate    s1 -> acme 0.800000 0.800000 north 1.000000 0.200000 carrier 0.400000 0.400000
         stop      s1 90s route=RG_21     -> cost 0.800000
     """)
     [(postings,)] = scenario.query("SELECT postings FROM cdr")

@@ -65,12 +65,25 @@ INBOUND = 4  # RG_4
 GROUP_NAMES = {number: f"RG_{number}" for number in (*OUTBOUND, INBOUND)}
 TARIFFS = (*RATE_GROUPS, 11, 12, 13)  # of rate groups, of outbound resource groups
 PREFIXES = ("44", "4420", "449", "1")
+EMERGENCY = "112"
+DID = "34931000000"
 NUMBERS = ("442071838750", "4490123456", "12125551212", "99442071838750", "5511987654", "")
 TECH_PREFIX = "99"
 PASSWORD = b"open sesame"
+PIN = b"4711"
 SESSIONS = ("a", "b", "c", "d", "it's {\\\"odd\\\"}, isn't it")
 NAS_ADDRESSES = (None, "192.0.2.1", "2001:db8::1")
 TABLES = (
+    "event",
+    "velocity_use",
+    "velocity_limit",
+    "package_holding",
+    "package",
+    "did_assignment",
+    "did_price",
+    "did",
+    "emergency_number",
+    "number_rule",
     "call",
     "cdr",
     "charge",
@@ -125,6 +138,25 @@ class AccountRow(NamedTuple):
     maximum_call_seconds: int | None
     password: bytes | None
     balance_micros: int
+    pin: bytes | None = None
+
+
+class Package(NamedTuple):
+    """Seconds of an account for calls to one prefix ("": all); the first ones are used up."""
+
+    account_id: int
+    prefix: str
+    seconds: int
+    used: int
+
+
+class Cap(NamedTuple):
+    """A limit of calls, seconds or micros an hour."""
+
+    account_id: int
+    measure: str
+    maximum: int
+    action: str
 
 
 class GroupRow(NamedTuple):
@@ -149,6 +181,9 @@ class World(NamedTuple):
     tech_prefix: str
     rows: tuple[Row, ...]
     policy: Policy
+    packages: tuple[Package, ...] = ()
+    caps: tuple[Cap, ...] = ()
+    did_owner_id: int | None = None
 
 
 class Change(NamedTuple):
@@ -245,6 +280,7 @@ def accounts(draw: st.DrawFn) -> tuple[AccountRow, ...]:
                 draw(st.sampled_from([*[None] * 5, 90])),
                 draw(st.sampled_from([*[None] * 5, PASSWORD])),
                 draw(st.sampled_from([*[50_000_000] * 5, 1_000_000, 600_000, 10_000, 0])),
+                draw(st.sampled_from([*[None] * 5, PIN])),
             )
         )
     return tuple(rows)
@@ -286,6 +322,22 @@ def rate_rows(draw: st.DrawFn) -> tuple[Row, ...]:
     return tuple(rows.values())
 
 
+PACKAGES = st.builds(
+    Package,
+    st.sampled_from([*CUSTOMERS[:1] * 3, *PAYERS]),
+    st.sampled_from(["", "44", "1"]),
+    st.sampled_from([30, 90, 600]),
+    st.sampled_from([0, 10]),
+)
+CAPS = st.builds(
+    Cap,
+    st.sampled_from([*CUSTOMERS[:1] * 3, *PAYERS]),
+    st.sampled_from(["calls", "seconds", "money"]),
+    st.sampled_from([1, 3, 90, 200, 600_000]),
+    st.sampled_from(["block", "alert"]),
+)
+
+
 @st.composite
 def worlds(draw: st.DrawFn) -> World:
     people = draw(accounts())
@@ -317,7 +369,13 @@ def worlds(draw: st.DrawFn) -> World:
             assume_lost=draw(st.sampled_from(["nothing", "slice"])),
             session_reuse_seconds=600,
             maximum_call_seconds=300,
+            pin_failures_max=2,
+            pin_lock_seconds=60,
         ),
+        # In half of the worlds nobody is metered, so that memory is asked.
+        packages=tuple(draw(st.lists(PACKAGES, max_size=3))) if draw(st.booleans()) else (),
+        caps=tuple(draw(st.lists(CAPS, max_size=2))) if draw(st.booleans()) else (),
+        did_owner_id=draw(st.sampled_from([None, *[row.account_id for row in people]])),
     )
 
 
@@ -340,17 +398,20 @@ ORIGINS = st.sampled_from(
         Origin(resource_group="RG_4"),
         Origin(address="192.0.2.9", port=5060),
         Origin("acme", address="192.0.2.9"),
+        *[Origin("acme", did=DID)] * 3,
+        Origin(did="34932"),
     ]
 )
 CREDENTIALS = st.sampled_from(
     [
         *[None] * 12,
         Pap(PASSWORD),
-        Pap(b"wrong"),
+        Pap(PIN),
+        *[Pap(b"wrong")] * 2,
         Chap(7, hashlib.md5(b"\x07" + PASSWORD + b"challenge").digest(), b"challenge"),
     ]
 )
-CALLED = st.sampled_from([*NUMBERS[:1] * 16, *NUMBERS])
+CALLED = st.sampled_from([*NUMBERS[:1] * 16, *NUMBERS, EMERGENCY])
 CLIENTS = st.sampled_from([*[1] * 7, 2])
 KEYS = st.sampled_from(SESSIONS)
 SECONDS = st.sampled_from([0, 1, 10, 30, 59, 60, 61, 90, 100, 310])
@@ -600,6 +661,60 @@ def build(cursor: Cursor, world: World) -> None:
             for number, row in enumerate(world.rows, start=1)
         ],
     )  # fmt: skip
+    _build_services(cursor, world)
+
+
+def _build_services(cursor: Cursor, world: World) -> None:
+    people = {row.account_id for row in world.accounts}
+    packages = [row for row in world.packages if row.account_id in people]
+    _insert(
+        cursor,
+        "package",
+        ("package_id", "owner_id", "name", "currency", "seconds"),
+        [(number, ADMIN, f"package {number}", "USD", 1) for number, _ in enumerate(packages, 1)],
+    )
+    _insert(
+        cursor,
+        "package_holding",
+        ("holding_id", "account_id", "package_id", "prefixes", "priority", "valid_from",
+         "granted_seconds", "used_seconds"),
+        [
+            (number, row.account_id, number, [row.prefix] if row.prefix else [], number, LONG_AGO,
+             row.seconds, row.used)
+            for number, row in enumerate(packages, 1)
+        ],
+    )  # fmt: skip
+    _insert(
+        cursor,
+        "velocity_limit",
+        ("limit_id", "account_id", "name", "period", "measure", "maximum", "action"),
+        [
+            (number, row.account_id, f"cap {number}", "hour", row.measure, row.maximum, row.action)
+            for number, row in enumerate(world.caps, 1)
+            if row.account_id in people
+        ],
+    )
+    _insert(cursor, "emergency_number", ("number",), [(EMERGENCY,)])
+    if world.did_owner_id is not None:
+        _insert(
+            cursor,
+            "did",
+            ("did_id", "number", "provider_id", "per_minute_nanos"),
+            [(1, DID, PROVIDERS[0], 60_000_000)],
+        )
+        _insert(
+            cursor,
+            "did_price",
+            ("did_id", "account_id", "per_minute_nanos"),
+            [(1, account_id, 600_000_000) for account_id in people],
+        )
+        _insert(
+            cursor,
+            "did_assignment",
+            ("assignment_id", "did_id", "account_id", "valid_from", "destination_kind",
+             "destination"),
+            [(1, 1, world.did_owner_id, LONG_AGO, "extension", "1001@sip.example")],
+        )  # fmt: skip
 
 
 def _build_accounts(cursor: Cursor, world: World) -> None:
@@ -609,7 +724,7 @@ def _build_accounts(cursor: Cursor, world: World) -> None:
         "account",
         ("account_id", "code", "kind", "parent_id", "prepaid", "currency", "credit_limit_micros",
          "rate_group_id", "max_channels", "calls_per_second", "maximum_call_seconds",
-         "password_sealed", "balance_micros"),
+         "password_sealed", "balance_micros", "pin_sealed"),
         [(row.account_id, CODES[row.account_id], *row[1:]) for row in world.accounts],
     )  # fmt: skip
     paid = [row for row in world.accounts if row.balance_micros]
