@@ -25,6 +25,7 @@ class Entry(NamedTuple):
 
 COMMANDS: dict[str, Entry] = {
     "account": Entry("account", "account", "Accounts: add, list, show, set, top up, statement."),
+    "adjustment": Entry("adjustment", "adjustment", "Corrections by hand, each with a reason."),
     "audit": Entry("audit", "audit", "Prove balances, reservations and charges from the ledger."),
     "calls": Entry("calls", "calls", "Calls in progress; have a switch end them."),
     "cards": Entry("cards", "cards", "Calling cards: make, activate, print, block, void."),
@@ -32,6 +33,7 @@ COMMANDS: dict[str, Entry] = {
     "client": Entry("client", "client", "RADIUS clients: add, list, show, set, remove."),
     "completion": Entry("completion", "completion", "Completion for bash, zsh and fish."),
     "config": Entry("config", "config", "The configuration: show it, check it."),
+    "coupon": Entry("coupon", "coupon", "Codes that are worth money once: create, redeem, void."),
     "currency": Entry("currency", "currency", "Exchange rates: enter, list."),
     "demo-call": Entry("demo_call", "demo_call", "Place a call over RADIUS and show what it did."),
     "did": Entry("did", "did", "Numbers called from outside: inventory, prices, owners."),
@@ -45,6 +47,7 @@ COMMANDS: dict[str, Entry] = {
     "migrate": Entry("migrate", "migrate", "Bring the database's schema up to date."),
     "number-rule": Entry("number_rule", "number_rule", "Rewrite or block numbers; try it."),
     "package": Entry("package", "package", "Prepaid seconds: offer them, grant them, holdings."),
+    "payment": Entry("payment", "payment", "Payments: add, list, refund."),
     "rate": Entry("rate", "rate", "Rates: add, set, close, look up."),
     "rate-group": Entry("rate_group", "rate_group", "Price lists and the routes of their calls."),
     "rerate": Entry("rerate", "rerate", "Charge calls anew by the price lists as they are now."),
@@ -52,11 +55,16 @@ COMMANDS: dict[str, Entry] = {
         "resource_group", "resource_group", "Carrier connections, RG_xx: add, list, show, set."
     ),
     "route": Entry("simulate_call", "route", "Who would carry this number, in what order."),
+    "route-quality": Entry("routes", "route_quality", "How many attempts each route answered."),
+    "route-refusals": Entry(
+        "routes", "route_refusals", "How often a minimum margin kept a route from being offered."
+    ),
     "secrets": Entry("secrets", "secrets", "The key file: rotate it, see what it seals."),
     "serve": Entry("serve", "serve", "Run the server."),
     "simulate-call": Entry(
         "simulate_call", "simulate_call", "What a call would do, step by step. Touches nothing."
     ),
+    "transfer": Entry("transfer", "transfer", "Move money between two accounts of one seller."),
 }
 
 
