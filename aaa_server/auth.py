@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from twisted.python.failure import Failure
 
     from aaa_server.charging.requests import ChargingAnswer, ChargingRequest
+    from aaa_server.emergency import EmergencyCalls
     from aaa_server.online_charging import OnlineCharging
     from aaa_server.radius.call import AccessCall
     from aaa_server.radius.client import Client
@@ -69,6 +70,7 @@ class Authorization:
         now: Callable[[], datetime],
         limits: Limits,
         nonces: Nonces,
+        emergency: EmergencyCalls,
         realm: str = "",
     ) -> None:
         self.refusals: dict[str, int] = {}
@@ -76,12 +78,20 @@ class Authorization:
         self._now = now
         self._limits = limits
         self._nonces = nonces
+        self._emergency = emergency
         self._realm = realm
 
     def answer(self, fresh: Fresh) -> Deferred[bytes | None]:
         """The reply's octets once it is committed; None: silence."""
         call = DIALECTS[fresh.client.type].access(fresh)
         at = self._now()
+        answer: Deferred[ChargingAnswer]
+        if call.service == "call" and self._emergency.covers(call.called):
+            # Whatever is wrong with the rest of the packet.
+            request = charging_request(call._replace(problem=""), fresh.client, at, self._limits)
+            assert isinstance(request, Authorize)
+            answer = self._emergency.ask(request)
+            return answer.addCallback(lambda decided: self._reply(fresh, call, decided))
         if type(call.credential) is Digest or call.service == "challenge":
             answered = self._digest(fresh, call, at)
             if answered is not None:
@@ -89,7 +99,7 @@ class Authorization:
         request = charging_request(call, fresh.client, at, self._limits)
         if isinstance(request, Refused):
             return succeed(self._reply(fresh, call, request))
-        answer: Deferred[ChargingAnswer] = self._charging.ask(request)
+        answer = self._charging.ask(request)
         return answer.addCallbacks(lambda decided: self._reply(fresh, call, decided), silence)
 
     def _digest(self, fresh: Fresh, call: AccessCall, at: datetime) -> bytes | None:

@@ -27,6 +27,7 @@ from aaa_server.accounting import Accounting
 from aaa_server.auth import Authorization, Limits
 from aaa_server.charging.requests import Expire
 from aaa_server.demo import load_demo
+from aaa_server.emergency import EmergencyCalls
 from aaa_server.group_commit import Overloaded
 from aaa_server.metrics import Metrics, MetricsService
 from aaa_server.online_charging import OnlineCharging, policy_of
@@ -115,11 +116,13 @@ class ChargingServer(Service):
             batch_max=charging.batch_max,
             waiting_max=charging.waiting_max,
         )
+        self.emergency = EmergencyCalls(self.charging, reactor, lambda: self._catalogue.held)
         self.authorization = Authorization(
             self.charging,
             now=self._now,
             limits=Limits(charging.slice_seconds, charging.maximum_call_seconds),
             nonces=self._nonces,
+            emergency=self.emergency,
             realm=config.radius.digest_realm,
         )
         self.receiver = Receiver(ClientTable(()), reactor.seconds)
@@ -490,6 +493,17 @@ def metrics_of(radius: ChargingServer) -> Metrics:
     metrics.gauge("sky_aaa_largest_batch", "Most requests in one", lambda: commits.largest)
     metrics.counters(
         "sky_aaa_refusals", "Calls refused", "reason", lambda: radius.authorization.refusals
+    )
+    emergency = radius.emergency
+    metrics.counter(
+        "sky_aaa_emergency_passed",
+        "Emergency calls let through without a record",
+        lambda: emergency.passed,
+    )
+    metrics.gauge(
+        "sky_aaa_emergency_waiting",
+        "Those of them that are not on record yet",
+        lambda: emergency.waiting,
     )
     metrics.counter(
         "sky_aaa_margin_refused_routes",

@@ -316,5 +316,12 @@ def test_a_session_too_long_for_class_has_none() -> None:
     assert "Class" in dict(told("rfc", GRANTED, call)[1])
 
 
+@pytest.mark.parametrize("client_type", TYPES)
+def test_a_call_of_nobody_is_told_no_empty_attribute(client_type: str) -> None:
+    nobody = GRANTED._replace(account_code="", found_by="", language="", routes=())
+    _, attributes = DIALECTS[client_type].access_reply(nobody, call_of(), client_of(client_type))
+    assert all(value for _, value in attributes)
+
+
 def test_an_account_without_a_language_is_told_none() -> None:
     assert "h323-preferred-lang" not in dict(told("rfc", GRANTED._replace(language=""))[1])

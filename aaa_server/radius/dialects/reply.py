@@ -74,10 +74,9 @@ def named(key_and_name: tuple[int, str], value: object, *, cisco_form: bool) -> 
 
 def whose(answer: Granted | Known, *, cisco_form: bool) -> Attributes:
     """What every Accept says of the account: balance, currency, language, code, rule."""
-    attributes = [
-        named(_CREDIT_AMOUNT, amount(answer.available_micros), cisco_form=cisco_form),
-        (attribute.CHARGEABLE_USER_IDENTITY, cut(answer.account_code)),
-    ]
+    attributes = [named(_CREDIT_AMOUNT, amount(answer.available_micros), cisco_form=cisco_form)]
+    if answer.account_code:  # an emergency call may be nobody's
+        attributes.append((attribute.CHARGEABLE_USER_IDENTITY, cut(answer.account_code)))
     attributes += _fixed(
         answer.currency, answer.language, answer.prepaid, answer.found_by, cisco_form
     )
@@ -96,8 +95,9 @@ def _fixed(
             int(prepaid),
             cisco_form=cisco_form,
         ),
-        (attribute.FILTER_ID, cut(found_by)),
     ]
+    if found_by:
+        attributes.append((attribute.FILTER_ID, cut(found_by)))
     if language:
         attributes.append(
             named(
