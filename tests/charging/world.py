@@ -44,7 +44,7 @@ LONG_AGO = datetime(2020, 1, 1, tzinfo=UTC)
 
 ADMIN = 1
 PROVIDERS = (2, 3)
-RESELLERS = (11, 12, 13)
+RESELLERS = (11, 12, 13, 14, 15, 16, 17, 18, 19)
 CUSTOMERS = (21, 22, 23)
 PAYERS = RESELLERS + CUSTOMERS
 CODES = {
@@ -54,6 +54,7 @@ CODES = {
     11: "north",
     12: "south",
     13: "west",
+    **{number: f"reseller{number}" for number in RESELLERS[3:]},
     21: "acme",
     22: "beta",
     23: "34911000001",  # a code that is a caller's number as well
@@ -257,7 +258,7 @@ SMALL_LIMITS = st.sampled_from([*[0] * 9, 1, 2, 3])
 
 @st.composite
 def accounts(draw: st.DrawFn) -> tuple[AccountRow, ...]:
-    depth = draw(st.integers(0, len(RESELLERS)))
+    depth = draw(st.sampled_from([0, 1, 1, 2, 2, 3, len(RESELLERS)]))
     rows = []
     for number, account_id in enumerate(PAYERS):
         is_reseller = account_id in RESELLERS
