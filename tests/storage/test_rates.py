@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -10,8 +11,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from aaa_server.rating.band import EVERY_DAY, Window
 from aaa_server.rating.tariff import Tariff
-from aaa_server.storage import rates, viewer
+from aaa_server.storage import rate_bands, rates, viewer
 from aaa_server.storage.problem import BadValue, Conflict, NotFound
 from aaa_server.storage.rates import RateRow
 
@@ -28,6 +30,8 @@ EXAMPLES = settings(
 )
 PREFIXES = st.text("12*", min_size=1, max_size=4)
 DAYS = st.integers(0, 9)
+BANDS = st.sampled_from(["", "", "peak", "night"])
+STEPS = st.sampled_from([(), (), ((60, 1),), ((60, 1), (120, 2**40))])
 
 
 def day(number: int) -> datetime:
@@ -49,6 +53,8 @@ def new_tariff(cursor: Cursor) -> int:
 def another_tariff(cursor: Cursor) -> int:
     cursor.execute("INSERT INTO tariff (currency) VALUES ('EUR') RETURNING tariff_id")
     [(tariff_id,)] = cursor.fetchall()
+    rate_bands.add_window(cursor, tariff_id, Window("peak", EVERY_DAY, 8 * 60, 20 * 60))
+    rate_bands.add_window(cursor, tariff_id, Window("night", EVERY_DAY, 22 * 60, 6 * 60))
     return int(tariff_id)
 
 
@@ -66,6 +72,8 @@ class Stood(NamedTuple):
     price: int
     begins: int
     ends: int | None
+    band: str = ""
+    steps: tuple[tuple[int, int], ...] = ()
 
 
 def stored(cursor: Cursor, tariff_id: int, account_id: int = 0) -> list[Stood]:
@@ -76,6 +84,8 @@ def stored(cursor: Cursor, tariff_id: int, account_id: int = 0) -> list[Stood]:
             found.rate.terms.per_minute_nanos,
             (found.rate.effective_from - DAWN).days,
             (found.rate.effective_to - DAWN).days if found.rate.effective_to else None,
+            found.rate.band,
+            found.rate.terms.steps,
         )
         for found in rates.list_rates(cursor, tariff_id, at=None, account_id=account_id)
     ]
@@ -89,7 +99,7 @@ def revision_of(cursor: Cursor, tariff_id: int) -> int:
 
 def in_memory(tariff: Tariff, accounts: tuple[int, ...] = (0, 7, 8)) -> list[Any]:
     return sorted(
-        (account_id, rate.prefix, rate.effective_from, rate.rate_id, rate)
+        (account_id, rate.prefix, rate.band, rate.effective_from, rate.rate_id, rate)
         for account_id in accounts
         for rate in tariff.rates(account_id)
     )
@@ -100,9 +110,9 @@ def in_memory(tariff: Tariff, accounts: tuple[int, ...] = (0, 7, 8)) -> list[Any
 
 @st.composite
 def disjoint_rows(draw: st.DrawFn, *, price: st.SearchStrategy[int]) -> list[RateRow]:
-    """Rows whose periods do not overlap; at most some of each prefix."""
+    """Rows whose periods do not overlap; at most some of each prefix and band."""
     rows = []
-    for prefix in draw(st.lists(PREFIXES, unique=True, max_size=4)):
+    for prefix, band in draw(st.lists(st.tuples(PREFIXES, BANDS), unique=True, max_size=4)):
         edges = sorted(draw(st.sets(DAYS, min_size=1, max_size=3)))
         for place, begins in enumerate(edges):
             following = edges[place + 1] if place + 1 < len(edges) else 11
@@ -111,6 +121,8 @@ def disjoint_rows(draw: st.DrawFn, *, price: st.SearchStrategy[int]) -> list[Rat
                 row(
                     prefix,
                     draw(price),
+                    band=band,
+                    steps=draw(STEPS),
                     effective_from=day(begins),
                     effective_to=None if ends is None else day(ends),
                 )
@@ -119,24 +131,31 @@ def disjoint_rows(draw: st.DrawFn, *, price: st.SearchStrategy[int]) -> list[Rat
 
 
 def expected_price(
-    standing: list[Stood], arriving: list[RateRow], prefix: str, at: int, replace_from: int | None
-) -> int | None:
-    """The price in force after the import, read off the rule: who began last, and still runs."""
-    mine = [new for new in arriving if new.prefix == prefix]
+    standing: list[Stood],
+    arriving: list[RateRow],
+    key: tuple[str, str],
+    at: int,
+    replace_from: int | None,
+) -> tuple[int, tuple[tuple[int, int], ...]] | None:
+    """The price in force after the import, read off the rule: who began last, and still runs.
+
+    `key` is prefix and band: each has a history of its own.
+    """
+    mine = [new for new in arriving if (new.prefix, new.band) == key]
     begins = [(new.effective_from - DAWN).days for new in mine if new.effective_from]
     periods = []
     for old in standing:
-        if old.prefix != prefix:
+        if (old.prefix, old.band) != key:
             continue
         if replace_from is not None and begins and old.begins >= min(begins):
             continue
         ends = old.ends
         if replace_from is not None and not begins:
             ends = replace_from if ends is None else min(ends, replace_from)
-        periods.append((old.begins, 0, ends, old.price))
+        periods.append((old.begins, 0, ends, (old.price, old.steps)))
     for new, start in zip(mine, begins, strict=True):
         end = (new.effective_to - DAWN).days if new.effective_to else None
-        periods.append((start, 1, end, new.per_minute_nanos))
+        periods.append((start, 1, end, (new.per_minute_nanos, new.steps)))
     started = [period for period in periods if period[0] <= at]
     if not started:
         return None
@@ -152,10 +171,14 @@ def ends_in_time(standing: list[Stood], arriving: list[RateRow], replace: bool) 
         starts = [
             other.effective_from
             for other in arriving
-            if other.prefix == new.prefix and other.effective_from
+            if (other.prefix, other.band) == (new.prefix, new.band) and other.effective_from
         ]
         if not replace:
-            starts += [day(old.begins) for old in standing if old.prefix == new.prefix]
+            starts += [
+                day(old.begins)
+                for old in standing
+                if (old.prefix, old.band) == (new.prefix, new.band)
+            ]
         if any(new.effective_from < start < new.effective_to for start in starts):
             return False
     return True
@@ -187,14 +210,16 @@ def test_after_an_import_each_day_has_the_price_that_the_rule_says(
         return
     done = rates.import_rates(cursor, tariff_id, second, effective=day(effective), replace=replace)
     tariff = rates.load_tariff(cursor, tariff_id)
-    for prefix in {each.prefix for each in first + second}:
+    for prefix, band in {(each.prefix, each.band) for each in first + second}:
         own = Tariff(1, "EUR")
-        own.replace(0, prefix, [each for each in tariff.rates() if each.prefix == prefix])
+        mine = [each for each in tariff.rates() if (each.prefix, each.band) == (prefix, band)]
+        own.replace(0, prefix, [dataclasses.replace(each, band="") for each in mine])
         for at in range(12):
             found = own.rate_for(prefix, day(at))
-            assert (found.terms.per_minute_nanos if found else None) == expected_price(
-                standing, second, prefix, at, effective if replace else None
-            ), (prefix, at)
+            terms = (found.terms.per_minute_nanos, found.terms.steps) if found else None
+            assert terms == expected_price(
+                standing, second, (prefix, band), at, effective if replace else None
+            ), (prefix, band, at)
     again = rates.import_rates(cursor, tariff_id, second, effective=day(effective), replace=replace)
     assert again == done._replace(
         new=0, increased=0, decreased=0, changed=0, closed=0, unchanged=len(second)
@@ -250,6 +275,114 @@ def test_every_row_is_counted_for_what_it_is(cursor: Cursor, tariff_id: int) -> 
     assert (found["7"].effective_to, found["7"].new_nanos) == (day(1), None)
     everything = list(rates.difference(cursor, unchanged=True))
     assert [change.prefix for change in everything] == ["1", "2", "3", "4", "5", "6", "7", "8"]
+
+
+def test_rows_of_bands_come_and_go_without_touching_others(cursor: Cursor, tariff_id: int) -> None:
+    rates.import_rates(
+        cursor, tariff_id, [row("44", 10), row("44", 20, band="peak")], effective=day(0)
+    )
+    done = rates.import_rates(cursor, tariff_id, [row("44", 21, band="peak")], effective=day(1))
+    assert (done.increased, done.new, done.closed) == (1, 0, 0)
+    [change] = rates.difference(cursor)
+    assert (change.band, change.old_nanos, change.new_nanos) == ("peak", 20, 21)
+    done = rates.import_rates(cursor, tariff_id, [row("44", 10)], effective=day(2), replace=True)
+    assert (done.unchanged, done.closed) == (1, 1)
+    assert stored(cursor, tariff_id) == [
+        Stood("44", 10, 0, None),
+        Stood("44", 20, 0, 1, "peak"),
+        Stood("44", 21, 1, 2, "peak"),
+    ]
+
+
+def test_the_difference_has_every_row_however_it_is_sliced(
+    cursor: Cursor, tariff_id: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("aaa_server.storage.rate_import.DIFFERENCE_SLICE_ROWS", 1)
+    arriving = [row(prefix, 1, band=band) for prefix in "12" for band in ("", "night", "peak")]
+    rates.import_rates(cursor, tariff_id, arriving, effective=day(0))
+    found = [(change.prefix, change.band) for change in rates.difference(cursor)]
+    assert found == [(each.prefix, each.band) for each in arriving]
+
+
+def test_a_step_that_changes_is_a_change_of_price(cursor: Cursor, tariff_id: int) -> None:
+    stepped = row("44", 10, steps=((300, 5),))
+    rates.import_rates(cursor, tariff_id, [stepped, row("33", 10)], effective=day(0))
+    done = rates.import_rates(
+        cursor,
+        tariff_id,
+        [row("44", 10, steps=((300, 6),)), row("33", 10, steps=((60, 9),))],
+        effective=day(1),
+    )
+    assert done.increased == 2
+    found = {
+        change.prefix: (change.old_steps, change.new_steps) for change in rates.difference(cursor)
+    }
+    assert found == {"44": (((300, 5),), ((300, 6),)), "33": ((), ((60, 9),))}
+    done = rates.import_rates(cursor, tariff_id, [row("44", 10)], effective=day(2))
+    assert (done.decreased, done.unchanged) == (1, 0)
+
+
+def test_a_band_that_the_list_does_not_have_is_refused_with_its_line(
+    cursor: Cursor, tariff_id: int
+) -> None:
+    arriving = [row("1", 1, line=2), row("2", 1, band="lunch", line=3)]
+    with pytest.raises(
+        BadValue, match="line 3: the price list has no band 'lunch', there are night, peak"
+    ):
+        rates.import_rates(cursor, tariff_id, arriving, effective=day(0))
+    with pytest.raises(BadValue, match="no band 'lunch'"):
+        rates.add_rate(cursor, tariff_id, row("3", 1, band="lunch", effective_from=day(0)))
+
+
+@pytest.mark.parametrize(
+    "steps",
+    [
+        "{}",
+        "{300}",
+        "{0,1}",
+        "{300,5,300,6}",
+        "{300,5,200,6}",
+        "{300,-1}",
+        "{NULL,5}",
+        "{300,NULL}",
+        "{86401,5}",
+        "{{300,5},{600,6}}",
+        "[0:1]={300,5}",
+        "{" + ",".join(f"{second},1" for second in range(1, 10)) + "}",
+    ],
+)
+def test_the_database_refuses_steps_that_make_no_price(
+    cursor: Cursor, tariff_id: int, steps: str
+) -> None:
+    with pytest.raises(psycopg2.errors.CheckViolation, match="rate_steps_check"):
+        cursor.execute(
+            """
+            INSERT INTO rate (tariff_id, prefix, per_minute_nanos, initial_seconds,
+                              increment_seconds, effective_from, revision, steps)
+            VALUES (%s, '44', 1, 60, 60, now(), 1, %s::bigint[])
+            """,
+            (tariff_id, steps),
+        )
+
+
+def test_single_rows_of_a_band_are_changed_and_closed_by_themselves(
+    cursor: Cursor, tariff_id: int
+) -> None:
+    for band in ("", "peak"):
+        rates.add_rate(
+            cursor, tariff_id, row("44", 10, band=band, steps=((60, 7),), effective_from=day(0))
+        )
+    with pytest.raises(Conflict, match="prefix 44 of band peak has a row already"):
+        rates.add_rate(cursor, tariff_id, row("44", 9, band="peak", effective_from=day(1)))
+    rates.set_rate(cursor, tariff_id, "44", {"per_minute_nanos": 12}, at=day(1), band="peak")
+    rates.close_rate(cursor, tariff_id, "44", at=day(2))
+    assert stored(cursor, tariff_id) == [
+        Stood("44", 10, 0, 2, "", ((60, 7),)),
+        Stood("44", 10, 0, 1, "peak", ((60, 7),)),
+        Stood("44", 12, 1, None, "peak", ((60, 7),)),
+    ]
+    with pytest.raises(NotFound, match="prefix 44 of band night has no row in force"):
+        rates.close_rate(cursor, tariff_id, "44", at=day(2), band="night")
 
 
 def test_a_dry_run_says_the_same_and_writes_nothing(cursor: Cursor, tariff_id: int) -> None:
@@ -359,7 +492,7 @@ def write(cursor: Cursor, tariff_id: int, rows: list[Placed]) -> None:
 @given(
     rows=placed_rows(),
     questions=st.lists(
-        st.tuples(st.text("12*", max_size=6), st.integers(-1, 11), st.sampled_from([0, 7, 8])),
+        st.tuples(st.text("12*", max_size=6), st.integers(-24, 264), st.sampled_from([0, 7, 8])),
         max_size=20,
     ),
 )
@@ -369,7 +502,9 @@ def test_the_tariff_in_memory_answers_like_sql(
     tariff_id = new_tariff(cursor)
     write(cursor, tariff_id, rows)
     tariff = rates.load_tariff(cursor, tariff_id)
-    for number, at, account_id in questions:
+    tariff.use_bands(rate_bands.bands_of(cursor, tariff_id, "UTC"))
+    for number, hour, account_id in questions:
+        at = DAWN + timedelta(hours=hour)
         cursor.execute(
             """
             SELECT rate_id
@@ -378,13 +513,20 @@ def test_the_tariff_in_memory_answers_like_sql(
                AND account_id IN (0, %s)
                AND starts_with(%s, prefix)
                AND tstzrange(effective_from, effective_to) @> %s
-             ORDER BY length(prefix) DESC, account_id DESC
+               AND band IN ('', %s)
+             ORDER BY length(prefix) DESC, account_id DESC, band DESC
              LIMIT 1
             """,
-            (tariff_id, account_id, number, day(at)),
+            (
+                tariff_id,
+                account_id,
+                number,
+                at,
+                "peak" if 8 <= at.hour < 20 else "night" if not 6 <= at.hour < 22 else "",
+            ),
         )
-        found = tariff.rate_for(number, day(at), account_id)
-        assert [found.rate_id] if found else [rate_id for (rate_id,) in cursor.fetchall()] == []
+        found = tariff.rate_for(number, at, account_id)
+        assert ([(found.rate_id,)] if found else []) == cursor.fetchall()
 
 
 def follow(cursor: Cursor, tariff: Tariff, *, limit: int) -> None:
