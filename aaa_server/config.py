@@ -76,6 +76,8 @@ class ChargingConfig:
     overrun_seconds: int = _number(2, minimum=0, maximum=3_600)
     maximum_call_seconds: int = _number(7_200, minimum=1, maximum=86_400)
     assume_lost: str = _choice("nothing", "slice")
+    pin_failures_max: int = _number(5, minimum=1, maximum=100)
+    pin_lock_seconds: int = _number(900, minimum=1, maximum=604_800)
     batch_max: int = _number(512, minimum=1, maximum=10_000)
     waiting_max: int = _number(20_000, minimum=1, maximum=1_000_000)
 

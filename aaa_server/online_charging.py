@@ -41,6 +41,8 @@ def policy_of(charging: ChargingConfig) -> Policy:
         overrun_seconds=charging.overrun_seconds,
         assume_lost=charging.assume_lost,
         maximum_call_seconds=charging.maximum_call_seconds,
+        pin_failures_max=charging.pin_failures_max,
+        pin_lock_seconds=charging.pin_lock_seconds,
     )
 
 

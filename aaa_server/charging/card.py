@@ -19,6 +19,8 @@ from aaa_server.charging.requests import Authenticate, Authorize, Digest, Refusa
 if TYPE_CHECKING:
     from aaa_server.charging.ledger import Ledger
 
+ANIS_MAX = 5  # callers' numbers that one card knows
+
 
 def check_credential(
     request: Authorize | Authenticate, account: Account, ledger: Ledger
@@ -81,6 +83,10 @@ def register(request: Authenticate, account: Account, ledger: Ledger) -> Refused
     owner_id = ledger.anis.get(ani)
     if owner_id is not None and owner_id != account.profile.account_id:
         return Refused(Refusal.INVALID_ARGUMENT, "this number is registered to another account")
+    if owner_id is None and ledger.ani_counts.get(account.profile.account_id, 0) >= ANIS_MAX:
+        return Refused(Refusal.RETRIES, f"a card has at most {ANIS_MAX} registered numbers")
     if owner_id is None:
-        ledger.registered[ani] = ledger.anis[ani] = account.profile.account_id
+        account_id = account.profile.account_id
+        ledger.registered[ani] = ledger.anis[ani] = account_id
+        ledger.ani_counts[account_id] = ledger.ani_counts.get(account_id, 0) + 1
     return None

@@ -190,6 +190,7 @@ class Ledger:
     codes: dict[str, int] = field(default_factory=dict)
     extensions: dict[tuple[str, str], int] = field(default_factory=dict)
     anis: dict[str, int] = field(default_factory=dict)
+    ani_counts: dict[int, int] = field(default_factory=dict)  # of who registers one more
     from_memory: bool = False  # nothing was locked or read: to be proved when it is written
     batch: list[ChargingRequest] = field(default_factory=list)
     meters: Meters | None = None  # None: nobody of these accounts is metered

@@ -10,6 +10,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import TYPE_CHECKING, NamedTuple
 
+from aaa_server.charging.card import ANIS_MAX
 from aaa_server.storage import accounts, maps
 from aaa_server.storage.problem import Conflict, NotFound
 from aaa_server.storage.viewer import Deed, Viewer, may, require
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from psycopg2.extensions import cursor as Cursor
 
 SERIAL_MAX = 2**31 - 1
-ANIS_MAX = 5  # numbers from which one card is used without its PIN
 STATES = ("new", "ready", "used", "blocked", "locked", "expired", "void")
 
 

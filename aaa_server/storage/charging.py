@@ -126,6 +126,7 @@ class ChargingStore:
             await self._fetch(transaction, {}, missing, ledger)
         await self._load_meters(transaction, batch, ledger)
         await self._load_nonces(transaction, batch, ledger)
+        await self._count_anis(transaction, batch, ledger)
         await self._take_identifiers(transaction, 2 * len(batch) + len(ledger.calls))
         return ledger
 
@@ -326,6 +327,20 @@ class ChargingStore:
         rows = await transaction.execute(f"EXECUTE load_nonces ({text_array(keys)})")
         for nonce_hash, *row in rows:
             ledger.nonces[bytes.fromhex(nonce_hash)] = Nonce(*row)
+
+    async def _count_anis(
+        self, transaction: Transaction, batch: list[ChargingRequest], ledger: Ledger
+    ) -> None:
+        """How many callers' numbers those have who want one more."""
+        cards = []
+        for request in batch:
+            if isinstance(request, Authenticate) and request.register:
+                found = whose(request.origin, "", ledger, request.at)
+                if not isinstance(found, Refused):
+                    cards.append(found.account_id)
+        if cards:
+            rows = await transaction.execute(f"EXECUTE count_anis ({array(cards)})")
+            ledger.ani_counts.update(rows)
 
     async def _load_meters(
         self, transaction: Transaction, batch: list[ChargingRequest], ledger: Ledger

@@ -480,6 +480,12 @@ SELECT decode(nonce_hash, 'hex'), account_id, last_count, last_response, seen_at
        last_count = excluded.last_count,
        last_response = excluded.last_response,
        seen_at = excluded.seen_at""",
+    "count_anis": """
+SELECT account_id,
+       count(*)
+  FROM ani_map
+ WHERE account_id = ANY ($1::bigint[])
+ GROUP BY account_id""",
     "write_anis": """
 INSERT INTO ani_map (ani, account_id)
 SELECT ani, account_id

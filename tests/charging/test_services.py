@@ -343,6 +343,12 @@ def test_a_caller_registered_with_the_pin_needs_none_any_more(scenario: Scenario
         who       1002003004 ani=34911000001 register       -> refused invalid-argument
         who       1002003004 pin=4711 ani=34911000001 register -> known 1002003004 5.000000
         who       2002003004 pin=4711 ani=34911000001 register -> refused invalid-argument
+        who       1002003004 pin=4711 ani=34911000001 register -> known 1002003004 5.000000
+        who       1002003004 pin=4711 ani=34911000002 register -> known 1002003004 5.000000
+        who       1002003004 pin=4711 ani=34911000003 register -> known 1002003004 5.000000
+        who       1002003004 pin=4711 ani=34911000004 register -> known 1002003004 5.000000
+        who       1002003004 pin=4711 ani=34911000005 register -> known 1002003004 5.000000
+        who       1002003004 pin=4711 ani=34911000006 register -> refused retries
         authorize s1 - 442071838750 ani=34911000001  -> granted 3000s final
         stop      s1 10s                   -> cost 0.100000
     """)
