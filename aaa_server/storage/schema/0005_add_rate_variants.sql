@@ -13,7 +13,7 @@ RETURNS int4multirange LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
           FROM generate_series(0, 6) AS day
          WHERE holiday OR (weekdays >> day) & 1 = 1
     )
-    SELECT range_agg(part)
+    SELECT coalesce(range_agg(part), '{}')
       FROM (SELECT int4range(begins, least(ends, 10080)) AS part
               FROM opened
              UNION ALL
