@@ -54,9 +54,11 @@ class Choice:
     changes: int
     begins: datetime | None
     ends: datetime | None
+    routes: list[Route] = field(init=False)
     by_id: dict[int, Candidate] = field(init=False)
 
     def __post_init__(self) -> None:
+        self.routes = [one.route for one in self.candidates]
         self.by_id = {one.route.resource_group_id: one for one in self.candidates}
 
     def holds(self, changes: int, at: datetime) -> bool:

@@ -168,8 +168,8 @@ def _in_order(group: RateGroup, choice: Choice, wish: Wish) -> Iterable[Candidat
     if group.strategy not in BY_CALL:
         return choice.candidates
     by_id = choice.by_id
-    routes = [one.route for one in choice.candidates]
-    return (by_id[one.resource_group_id] for one in STRATEGIES[group.strategy](routes, wish.key))
+    order = STRATEGIES[group.strategy](choice.routes, wish.key)
+    return (by_id[one.resource_group_id] for one in order)
 
 
 def _offered(

@@ -81,7 +81,8 @@ def percentage(routes: Sequence[Route], call_key: str) -> Iterator[Route]:
     for, so a long list costs no more than its first places.
     """
     left = [route for route in routes if route.weight]
-    total = sum([route.weight for route in left])
+    weights = [route.weight for route in left]
+    total = sum(weights)
     lots = b""
     block = 0
     while left:
@@ -91,12 +92,13 @@ def percentage(routes: Sequence[Route], call_key: str) -> Iterator[Route]:
         lot = int.from_bytes(lots[:_DRAW_OCTETS], "big") % total
         lots = lots[_DRAW_OCTETS:]
         place = 0
-        while lot >= left[place].weight:
-            lot -= left[place].weight
+        for weight in weights:
+            if lot < weight:
+                break
+            lot -= weight
             place += 1
-        drawn = left.pop(place)
-        total -= drawn.weight
-        yield drawn
+        total -= weights.pop(place)
+        yield left.pop(place)
     yield from sorted([route for route in routes if not route.weight], key=_by_cost)
 
 
