@@ -4,7 +4,8 @@ Everything is drawn from one seed, so the same `Shape` gives the same rows. Cust
 come in chains of one, two and three levels in equal parts: below the admin, below a
 reseller, below a reseller's reseller. Every price list knows every country, so each
 number dialled finds a rate at every level; half of all rate rows are in the four big
-lists (retail, wholesale, two carriers), as an operator has it.
+lists (retail, wholesale, two carriers), as an operator has it. Where it has more carriers,
+each has a list of its own, and no two of them are cheapest for the same numbers.
 """
 
 from __future__ import annotations
@@ -50,10 +51,13 @@ NUMBERS_MAX = 2000
 
 ADMIN_ID, CARRIER_A_ID, CARRIER_B_ID, FIRST_RESELLER_ID = 1, 2, 3, 4
 RESELLERS, SUB_RESELLERS = 10, 20
+# Customers' identifiers are those of the smallest world, whoever else there is.
+FIRST_FURTHER_CARRIER_ID = 90_000_000
 RETAIL, WHOLESALE, CARRIER_A, CARRIER_B, FIRST_OWN_LIST = 1, 2, 3, 4, 5
 RESELLER_MICROS = 10**15
 CUSTOMER_MICROS = 10**12
 CHEAPEST_NANOS, STEP_NANOS, STEPS = 4_000_000, 2_000_000, 200
+CARRIERS, CARRIER_PERCENT_MIN, CARRIER_PERCENT_STEPS = 2, 45, 25
 
 CLIENT_ID = 1
 # Servers take call and transaction numbers by blocks of so many; payments come before.
@@ -61,16 +65,25 @@ IDENTIFIERS_A_BLOCK = 1000
 
 
 class Shape(NamedTuple):
-    """How big the world is. `one_reseller`: a single reseller stands above all customers."""
+    """How big the world is. `one_reseller`: a single reseller stands above all customers.
+
+    `carrier_rates`: the rows of each carrier's list, which come on top of `rates`; 0: two of
+    the four big lists are theirs.
+    """
 
     accounts: int = 10_000
     rates: int = 100_000
     one_reseller: bool = False
+    carriers: int = CARRIERS
+    carrier_rates: int = 0
 
     @property
     def name(self) -> str:
         """Letters, digits and underscores: part of a database's name."""
-        return f"a{self.accounts}_r{self.rates}" + ("_one" if self.one_reseller else "")
+        name = f"a{self.accounts}_r{self.rates}" + ("_one" if self.one_reseller else "")
+        if self.carrier_rates:
+            name += f"_c{self.carriers}_{self.carrier_rates}"
+        return name
 
 
 class Party(NamedTuple):
@@ -95,6 +108,7 @@ class PriceList(NamedTuple):
     percent_of_retail: int
     initial_seconds: int
     increment_seconds: int
+    carrier_id: int = 0
 
 
 def fill(connection: Connection, shape: Shape, seal: Seal) -> None:
@@ -166,6 +180,10 @@ def sellers(shape: Shape) -> Iterator[Party]:
     yield Party(ADMIN_ID, "admin", "admin", 0)
     yield Party(CARRIER_A_ID, "carrier-a", "provider", ADMIN_ID)
     yield Party(CARRIER_B_ID, "carrier-b", "provider", ADMIN_ID)
+    for number in range(shape.carriers - CARRIERS):
+        yield Party(
+            FIRST_FURTHER_CARRIER_ID + number, f"carrier-{number + 3}", "provider", ADMIN_ID
+        )
     for number in (*resellers, *sub_resellers):
         below = number in sub_resellers
         parent = resellers[number % len(resellers)] if below else ADMIN_ID
@@ -212,14 +230,22 @@ def price_lists(shape: Shape) -> list[PriceList]:
     """All lists; together they have about `shape.rates` rows."""
     resellers, sub_resellers = reseller_ids(shape)
     big = max(shape.rates // 8, len(COUNTRIES))
+    carriers = shape.carrier_rates or big
+    first_further = own_list(sub_resellers[-1]) + 1
     small = max(shape.rates // 2 // (len(resellers) + len(sub_resellers)), len(COUNTRIES))
     return [
         PriceList(RETAIL, ADMIN_ID, big, 100, 60, 60),
         PriceList(WHOLESALE, ADMIN_ID, big, 70, 1, 1),
-        PriceList(CARRIER_A, 0, big, 50, 1, 1),
-        PriceList(CARRIER_B, 0, big, 55, 6, 6),
+        PriceList(CARRIER_A, 0, carriers, 50, 1, 1, CARRIER_A_ID),
+        PriceList(CARRIER_B, 0, carriers, 55, 6, 6, CARRIER_B_ID),
         *(PriceList(own_list(number), number, small, 85, 30, 6) for number in resellers),
         *(PriceList(own_list(number), number, small, 100, 60, 60) for number in sub_resellers),
+        *(
+            PriceList(
+                first_further + number, 0, carriers, 0, 1, 1, FIRST_FURTHER_CARRIER_ID + number
+            )
+            for number in range(shape.carriers - CARRIERS)
+        ),
     ]
 
 
@@ -314,10 +340,9 @@ def write_price_lists(cursor: Cursor, lists: Iterable[PriceList]) -> None:
                 " OVERRIDING SYSTEM VALUE VALUES (%s, %s, %s, %s, 'least-cost')",
                 (entry.list_id, entry.owner_id, f"list-{entry.list_id}", entry.list_id),
             )
-    for name, account_id, list_id in (
-        ("RG_21", CARRIER_A_ID, CARRIER_A),
-        ("RG_22", CARRIER_B_ID, CARRIER_B),
-    ):
+    carriers = [entry for entry in lists if entry.carrier_id]
+    for number, entry in enumerate(carriers, start=21):
+        name, account_id, list_id = f"RG_{number}", entry.carrier_id, entry.list_id
         cursor.execute(
             "INSERT INTO resource_group (name, direction, account_id, tariff_id, gateway)"
             " VALUES (%s, 'out', %s, %s, %s)",
@@ -353,9 +378,16 @@ def write_rates(cursor: Cursor, lists: list[PriceList]) -> None:
 
 
 def price_nanos(prefix: str, entry: PriceList) -> int:
-    """A retail price between 0.004 and 0.402 that depends on the prefix alone, times the level."""
+    """A retail price between 0.004 and 0.402 that depends on the prefix alone, times the level.
+
+    A further carrier's level is another one for each prefix.
+    """
     retail = CHEAPEST_NANOS + crc32(prefix.encode()) % STEPS * STEP_NANOS
-    return retail * entry.percent_of_retail // 100
+    percent = entry.percent_of_retail
+    if not percent:
+        lot = crc32(f"{entry.list_id}/{prefix}".encode())
+        percent = CARRIER_PERCENT_MIN + lot % CARRIER_PERCENT_STEPS
+    return retail * percent // 100
 
 
 def write_client(cursor: Cursor, seal: Seal) -> None:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parent.parent
 SCHEMA = ROOT / "aaa_server" / "storage" / "schema"
-READY_SECONDS_MAX = 60  # a million rates are read first
+READY_SECONDS_MAX = 300  # five million rates are read first
 COMMAND_SECONDS_MAX = 900
 # Counters of /metrics, each summed over its labels.
 BATCHES, BATCHED = "sky_aaa_batches_total", "sky_aaa_requests_total"

@@ -37,13 +37,16 @@ if TYPE_CHECKING:
     from bench.dataset import Shape
     from bench.load import Flow
 
-# The sides in turn; worlds of other sizes, ours alone; a rate sheet imported meanwhile.
-STAGES = ("sides", "worlds", "import")
+# The sides in turn; worlds of other sizes, ours alone; two providers against fifty; a rate
+# sheet imported meanwhile.
+STAGES = ("sides", "worlds", "lcr", "import")
 HERE = Path(__file__).parent
 IN_PROGRESS = 100_000
 IN_PROGRESS_SECONDS_MAX = 120
 IMPORTED = 300_000
 IMPORT_SECONDS = 60
+PROVIDERS = (2, 50)
+PROVIDER_RATES = 100_000  # each
 
 
 Server = Ours | FreeRadius
@@ -148,6 +151,8 @@ class Bench:
                     yield self.side_by_side()
                 case "worlds":
                     yield self.compared()
+                case "lcr":
+                    yield self.routing()
                 case "import":
                     yield self.importing()
 
@@ -228,6 +233,31 @@ class Bench:
                 )
             pairs.append((server, generator))
         return self.stage("variants", pairs, (FLOWS["call"], FLOWS["auth"]))
+
+    def routing(self) -> Stage:
+        """Authorisations and whole calls with few and with many providers to choose from."""
+        pairs: list[tuple[Server, Generator]] = []
+        notes = []
+        for providers in PROVIDERS:
+            shape = self.plan.shape._replace(carriers=providers, carrier_rates=PROVIDER_RATES)
+            title = f"{providers} providers, {PROVIDER_RATES} rates each"
+            began = time.monotonic()
+            server = self.ours(shape, title, f"lcr{providers}")
+            notes.append(f"{title}: ready after {time.monotonic() - began:.0f} s")
+            pairs.append((server, self.generator(shape)))
+        flows = [FLOWS["call"], FLOWS["auth"]]
+        stage = self.stage("least-cost routing", pairs, flows)
+        few, many = (
+            next(one for one in stage.medians() if one.flow == "auth" and one.target == server.name)
+            for server, _ in pairs
+        )
+        ratio = (many.server_us + many.postgres_us) / (few.server_us + few.postgres_us)
+        notes.append(
+            f"an authorisation with {PROVIDERS[1]} providers costs {ratio:.2f} times the CPU time "
+            f"of one with {PROVIDERS[0]}"
+        )
+        stage.notes += notes
+        return stage
 
     def importing(self) -> Stage:
         """A big rate sheet is imported while whole calls come in an open loop."""
