@@ -332,8 +332,11 @@ def _level(about: str, level: Level, seconds: int, charge: Charge | None) -> lis
         f" of rate group {charge.rate_group}" if charge is not None and charge.rate_group else ""
     )
     row = f"prefix {level.price.prefix}{destination}, row {level.price.rate_id}{of_group}"
+    if not level.price.rate_id:
+        row = f"the price of number {level.price.prefix}"
     terms = step(about, terms_text(level.price))
-    return [step(about, row), terms, *arithmetic(about, level.price, seconds, charge)]
+    used = arithmetic(about, level.price, seconds, charge, package_seconds=level.package_seconds)
+    return [step(about, row), terms, *used]
 
 
 def terms_text(price_: Price) -> str:
@@ -354,19 +357,31 @@ def terms_text(price_: Price) -> str:
 
 
 def arithmetic(
-    about: str, price_: Price, seconds: int, charge: Charge | None
+    about: str,
+    price_: Price,
+    seconds: int,
+    charge: Charge | None,
+    *,
+    package_seconds: int = 0,
 ) -> list[dict[str, str]]:
     """What a price makes of a call's seconds, in the order in which it is worked out."""
     if not seconds:
         return [step(about, "0 s cost nothing, not even a connect fee")]
     terms = price_.terms
-    billed = terms.billed_seconds(seconds)
+    billed = terms.billed_seconds(seconds, package_seconds)
     talked = f"{seconds} s"
     if terms.included_seconds:
         left = max(0, seconds - terms.included_seconds)
         talked += f" less {terms.included_seconds} s included = {left} s"
+    if package_seconds:
+        left = max(0, seconds - terms.included_seconds - package_seconds)
+        talked += f" less {package_seconds} s of packages = {left} s"
     steps = [step(about, f"{talked}: billed as {billed} s, whole blocks")]
-    steps.append(step(about, f"{billed} s cost {_exact(price_, billed)} {price_.currency} exactly"))
+    if package_seconds and not billed and not terms.included_seconds:
+        steps.append(step(about, "all of it from packages: no connect fee, no minimum"))
+    else:
+        exact = f"{billed} s cost {_exact(price_, billed)} {price_.currency} exactly"
+        steps.append(step(about, exact))
     if terms.exchange_e10 != EXCHANGE_SCALE:
         steps.append(
             step(about, f"exchanged at {format_exchange(terms.exchange_e10)}, as of authorisation")
