@@ -56,9 +56,11 @@ def charging_request(call: AccountingCall, client: Client) -> ChargingRequest | 
     about = (call.origin, call.called, call.unauthorized)
     if call.status == "start":
         return Start(*key, *about, nas_address, call.sip_call_id)
-    if call.status == "interim":
-        seconds = div_ceil(call.duration_ms or 0, 1000)
+    if call.status == "interim" and call.duration_ms is not None:
+        seconds = div_ceil(call.duration_ms, 1000)
         return Update(*key, seconds, *about, nas_address, call.sip_call_id)
+    if call.status == "interim":  # it is up, and nobody says since when
+        return Start(*key, *about, nas_address, call.sip_call_id)
     if call.status == "stop":
         return Stop(
             *key,

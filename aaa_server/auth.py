@@ -15,6 +15,7 @@ from aaa_server.charging.requests import (
     Authenticate,
     Authorize,
     Digest,
+    Pap,
     Reauthorize,
     Refusal,
     Refused,
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 
     from twisted.python.failure import Failure
 
+    from aaa_server.charging.catalogue import Catalogue
     from aaa_server.charging.requests import ChargingAnswer, ChargingRequest
     from aaa_server.emergency import EmergencyCalls
     from aaa_server.online_charging import OnlineCharging
@@ -60,7 +62,8 @@ class Limits(NamedTuple):
 class Authorization:
     """Answers Access-Requests. `refusals` counts them by reason.
 
-    `realm` is the only one that digests may have; '' allows any.
+    `catalogue` is what is held of it; `realm` the only one that digests may have, '' allows
+    any.
     """
 
     def __init__(
@@ -71,6 +74,7 @@ class Authorization:
         limits: Limits,
         nonces: Nonces,
         emergency: EmergencyCalls,
+        catalogue: Callable[[], Catalogue],
         realm: str = "",
     ) -> None:
         self.refusals: dict[str, int] = {}
@@ -79,6 +83,7 @@ class Authorization:
         self._limits = limits
         self._nonces = nonces
         self._emergency = emergency
+        self._catalogue = catalogue
         self._realm = realm
 
     def answer(self, fresh: Fresh) -> Deferred[bytes | None]:
@@ -92,7 +97,9 @@ class Authorization:
             assert isinstance(request, Authorize)
             answer = self._emergency.ask(request)
             return answer.addCallback(lambda decided: self._reply(fresh, call, decided))
-        if type(call.credential) is Digest or call.service == "challenge":
+        if type(call.credential) is Pap and fresh.client.type == "cisco":
+            call = self._card_step(call)
+        elif type(call.credential) is Digest or call.service == "challenge":
             answered = self._digest(fresh, call, at)
             if answered is not None:
                 return succeed(answered)
@@ -101,6 +108,14 @@ class Authorization:
             return succeed(self._reply(fresh, call, request))
         answer = self._charging.ask(request)
         return answer.addCallbacks(lambda decided: self._reply(fresh, call, decided), silence)
+
+    def _card_step(self, call: AccessCall) -> AccessCall:
+        """A card and PIN with the access number as called number only ask what is on the card.
+
+        Cisco's script names it before the caller has dialled where the call is to go.
+        """
+        did = self._catalogue().dids.get(call.called) if call.service == "call" else None
+        return call if did is None or not did.access else call._replace(service="authenticate")
 
     def _digest(self, fresh: Fresh, call: AccessCall, at: datetime) -> bytes | None:
         """The answer to a digest whose nonce or realm will not do; None where they will.

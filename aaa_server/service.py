@@ -123,6 +123,7 @@ class ChargingServer(Service):
             limits=Limits(charging.slice_seconds, charging.maximum_call_seconds),
             nonces=self._nonces,
             emergency=self.emergency,
+            catalogue=lambda: self._catalogue.held,
             realm=config.radius.digest_realm,
         )
         self.receiver = Receiver(ClientTable(()), reactor.seconds)

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 ROWS_AT_ONCE = 10_000
 # The longest period of a limit is a month, and a call may hold its share a while longer.
 USE_KEPT = timedelta(days=93)
+# Longer than any switch lets a nonce live.
+NONCE_KEPT = timedelta(days=1)
 
 
 def forget_uses(cursor: Cursor, now: datetime) -> int:
@@ -24,6 +26,19 @@ def forget_uses(cursor: Cursor, now: datetime) -> int:
                SELECT ctid FROM velocity_use WHERE period_from < %s LIMIT %s))
         """,
         (now - USE_KEPT, ROWS_AT_ONCE),
+    )
+    return cursor.rowcount
+
+
+def forget_nonces(cursor: Cursor, now: datetime) -> int:
+    """Nonces of digests that were last used long ago; how many rows, a part at a time."""
+    cursor.execute(
+        """
+        DELETE FROM digest_nonce
+         WHERE ctid = ANY (ARRAY (
+               SELECT ctid FROM digest_nonce WHERE seen_at < %s ORDER BY seen_at LIMIT %s))
+        """,
+        (now - NONCE_KEPT, ROWS_AT_ONCE),
     )
     return cursor.rowcount
 

@@ -20,10 +20,13 @@ if TYPE_CHECKING:
 
 
 def housekeeping(event_days: int) -> Work:
-    """Forgets events and orders to switches after `event_days` (0: never), and uses of limits."""
+    """Forgets events and orders to switches after `event_days` (0: never), uses and nonces."""
 
     def work(connection: Connection, now: datetime) -> str:
-        gone = {"uses of limits": _all(connection, rows.forget_uses, now)}
+        gone = {
+            "uses of limits": _all(connection, rows.forget_uses, now),
+            "nonces": _all(connection, rows.forget_nonces, now),
+        }
         if event_days:
             before = now - timedelta(days=event_days)
             gone["events"] = _all(connection, rows.forget_events, before)

@@ -106,14 +106,20 @@ class Nas:
 
     # ------------------------------------------------------------------ questions
 
-    def access(self, attributes: Attributes, *, identifier: int = 1) -> Question:
-        """An Access-Request of these attributes."""
+    def access(
+        self, attributes: Attributes, *, identifier: int = 1, password: bytes = b""
+    ) -> Question:
+        """An Access-Request of these attributes, and of that User-Password."""
+        authenticator = os.urandom(16)
+        if password:
+            hidden = self._secret.hide(password, authenticator)
+            attributes = [*attributes, (attribute.USER_PASSWORD, hidden)]
         datagram = encode_request(
             ACCESS_REQUEST,
             identifier,
             self._secret,
             attributes,
-            authenticator=os.urandom(16),
+            authenticator=authenticator,
             message_authenticator=self._signed,
         )
         return Question(datagram, self._server.auth_port)

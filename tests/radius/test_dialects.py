@@ -240,10 +240,11 @@ ACCESS_NUMBER = "Cisco-AVPair=sky-did=+1 555 0199"
         (("Cisco-AVPair=sky-mode=did",), ("call", "", "did", "")),
     ],
 )
+@pytest.mark.parametrize("client_type", TYPES)
 def test_a_mode_says_what_kind_of_call_or_question_it_is(
-    lines: tuple[str, ...], expected: tuple[str, str, str, str]
+    client_type: str, lines: tuple[str, ...], expected: tuple[str, str, str, str]
 ) -> None:
-    call = asked("freeswitch", "User-Name=alice", *lines)
+    call = asked(client_type, "User-Name=alice", *lines)
     assert (call.service, call.called, call.mode, call.did) == expected
     assert call.problem == ""
 

@@ -316,11 +316,17 @@ def test_what_is_old_is_forgotten_and_the_rest_stays(connection: Connection, clo
         VALUES (1, 1, 'a', 'operator', 'acknowledged', %(now)s - interval '500 days'),
                (2, 1, 'b', 'operator', 'sent', %(now)s - interval '500 days'),
                (3, 1, 'c', 'operator', 'gone', %(now)s);
+        INSERT INTO digest_nonce (nonce_hash, account_id, last_count, last_response, seen_at)
+        SELECT decode(lpad(to_hex(hour), 32, '0'), 'hex'), 2, 1, 'cafe',
+               %(now)s - make_interval(hours => hour)
+          FROM generate_series(0, 47) AS hour;
         """,
         {"now": NOW},
     )
     ran = run_job(connection, job_of("housekeeping", event_days=400), clock)
-    assert ran.result == ("106 uses of limits, 399 events, 1 orders to switches forgotten")
+    assert ran.result == (
+        "106 uses of limits, 23 nonces, 399 events, 1 orders to switches forgotten"
+    )
     assert ask(connection, "SELECT count(*), min(at) FROM event") == [
         (401, NOW - timedelta(days=400))
     ]

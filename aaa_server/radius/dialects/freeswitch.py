@@ -17,6 +17,7 @@ from aaa_server.radius.dialects.credential import credential_of, rfc5090_digest
 from aaa_server.radius.dialects.rfc import (
     STATUSES,
     Rfc,
+    asked_by,
     call_id,
     named,
     origin_of,
@@ -46,7 +47,6 @@ if TYPE_CHECKING:
     from aaa_server.radius.receive import Fresh
 
 CALL_NUMBER_MAX = 9999  # calls on one channel
-MODES = ("", "auth", "query", "card", "did", "register")
 
 _OUTBOUND = ("outbound", "originate")
 
@@ -67,24 +67,15 @@ class Freeswitch(Rfc):
         phase, _, tail = pairs.get("PHASE", "").partition(":")
         number = digits(tail, most=CALL_NUMBER_MAX)
         step = elapsed = length = None
-        mode, did = pairs.get("sky-mode", ""), pairs.get("sky-did", "")
-        did = number_of(did) if did else ""
-        called = number_of(said) if said else ""
+        digest_only = type(credential) is Digest and not (
+            channel or attribute.H323_CONF_ID in values
+        )
+        asked = asked_by(pairs, said, digest_only=digest_only)
         if tail and number is None:
             problem = problem or f"PHASE:{phase}:{tail[:16]} has no number"
         if phase in ("", "authorize"):
-            digest_only = type(credential) is Digest and not (
-                channel or attribute.H323_CONF_ID in values
-            )
-            if mode not in MODES:
-                problem = problem or f"sky-mode={mode[:16]} is unknown"
-            service = "authenticate"
-            if mode == "did":
-                service, did = "call", did or called
-                called = called or did
-            elif said and not digest_only and mode not in ("query", "register"):
-                service = "call"
-            key = key_of_call(key, number)
+            problem = problem or asked.problem
+            service, key = asked.service, key_of_call(key, number)
         elif phase == "reauth":
             service, step = "reauthorize", number
             elapsed = digits(pairs.get("sky-elapsed"), most=DURATION_SECONDS_MAX)
@@ -95,12 +86,11 @@ class Freeswitch(Rfc):
                 problem = problem or "PHASE:end without sky-bill-msec"
         else:
             service, problem = "call", f"PHASE:{phase[:16]} is unknown"
-        origin = named(self.origin(values, pairs, fresh), credential)
         return AccessCall(
             service,
             key,
-            origin._replace(did=did) if mode == "did" else origin,
-            called,
+            named(self.origin(values, pairs, fresh), credential, asked),
+            asked.called,
             credential,
             True,
             fresh.source[0],
@@ -112,8 +102,8 @@ class Freeswitch(Rfc):
             length,
             route(pairs.get("route")),
             self.cause(values, pairs) if service == "end" else "",
-            "" if mode == "auth" else mode,
-            did,
+            asked.mode,
+            asked.did,
         )
 
     def account(self, fresh: Fresh, now: datetime) -> AccountingCall:

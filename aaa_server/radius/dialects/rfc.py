@@ -5,7 +5,7 @@ The other dialects are this one with other words for some things.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from aaa_server.charging.requests import (
     Digest,
@@ -103,22 +103,23 @@ class Rfc:
         credential, problem = credential_of(fresh, values, self.digest_of)
         session = token(values.get(attribute.ACCT_SESSION_ID)) or conf_id(values)
         sip_call_id = call_id(values, pairs)
+        digest_only = type(credential) is Digest and not session
+        asked = asked_by(pairs, said, digest_only=digest_only)
+        problem = problem or asked.problem
         realm = ""
         attributes = fresh.packet.attributes
         if credential is None and self.challenges and asks_for_nonce(attributes, values):
             service, realm = "challenge", realm_of(attributes, values)
         elif integer(values.get(attribute.SERVICE_TYPE)) == AUTHORIZE_ONLY:
             service = "reauthorize"
-        elif said and not (type(credential) is Digest and not session):
-            service = "call"
         else:
-            service = "authenticate"
+            service = asked.service
         elapsed = session_milliseconds(values.get(attribute.ACCT_SESSION_TIME))
         return AccessCall(
             service,
             session or sip_call_id or "auth:" + fresh.packet.authenticator.hex(),
-            named(self.origin(values, pairs, fresh), credential),
-            number_of(said) if said else "",
+            named(self.origin(values, pairs, fresh), credential, asked),
+            asked.called,
             credential,
             self.trusted(values),
             fresh.source[0],
@@ -127,6 +128,8 @@ class Rfc:
             problem,
             None,
             None if elapsed is None else elapsed // 1000,
+            mode=asked.mode,
+            did=asked.did,
             realm=realm,
         )
 
@@ -227,8 +230,43 @@ class Rfc:
         return call.service != "authenticate" and type(call.credential) is not Digest
 
 
-def named(origin: Origin, credential: Credential | None) -> Origin:
-    """The origin; a digest's user is the account code where no other is given."""
+class Asked(NamedTuple):
+    """What kind of question it is; `mode` and `did` are those of `AccessCall`."""
+
+    service: str
+    called: str
+    mode: str = ""
+    did: str = ""
+    problem: str = ""
+
+
+def asked_by(pairs: Mapping[str, str], said: str, *, digest_only: bool) -> Asked:
+    """What `sky-mode` and `sky-did` make of a request with `said` as its called number.
+
+    Without them a called number asks for a call, unless there is but a digest to check.
+    """
+    called = number_of(said) if said else ""
+    mode, did = pairs.get("sky-mode", ""), pairs.get("sky-did", "")
+    if not mode or mode == "auth":
+        return Asked("call" if said and not digest_only else "authenticate", called)
+    did = number_of(did) if did else ""
+    if mode == "did":
+        did = did or called
+        return Asked("call", called or did, mode, did)
+    if mode in ("query", "register"):
+        return Asked("authenticate", called, mode, did)
+    service = "call" if said and not digest_only else "authenticate"
+    problem = "" if mode == "card" else f"sky-mode={mode[:16]} is unknown"
+    return Asked(service, called, mode, did, problem)
+
+
+def named(origin: Origin, credential: Credential | None, asked: Asked) -> Origin:
+    """The origin with a DID, which says whose call it is.
+
+    A digest's user is the account code where no other is given.
+    """
+    if asked.mode == "did":
+        return origin._replace(did=asked.did)
     if type(credential) is Digest and not origin.account_code:
         return origin._replace(account_code=credential.username)
     return origin

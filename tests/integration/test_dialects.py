@@ -1,0 +1,176 @@
+"""Calls the way Cisco's gateways, Sippy's B2BUA and Kamailio place them."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+from aaa_server.demo import ACCESS_NUMBER, CARDS
+from aaa_server.radius import attribute
+from tests.integration.nas import CALLED, STOP, Nas
+from tests.integration.server import wait_until
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.integration.conftest import Serving
+    from tests.integration.nas import Answer
+    from tests.integration.server import Server
+
+CISCO, KAMAILIO, SIPPY = "127.0.0.3", "127.0.0.4", "127.0.0.5"
+INVITE, CANCEL, BYE = 1, 2, 8  # Kamailio's Sip-Method
+FAILED = 15
+
+
+@pytest.fixture(scope="module")
+def server(serving: Serving) -> Iterator[Server]:
+    with serving() as started:
+        for name, address in (("kamailio", KAMAILIO), ("sippy", SIPPY)):
+            started.command(
+                *("client", "add", name, address, "--type", name, "--secret", "testing123")
+            )
+        wait_until(lambda: "6 RADIUS clients" in started.log, "the clients are read again")
+        yield started
+        started.audit()
+
+
+def nas_at(server: Server, source: str) -> Nas:
+    return Nas(server, source, target="127.0.0.1", signed=source != KAMAILIO)
+
+
+def number(key: int, value: int) -> tuple[int, bytes]:
+    return key, value.to_bytes(4, "big")
+
+
+def pairs(answer: Answer) -> list[str]:
+    return [
+        value.decode() for key, value in answer.packet.attributes if key == attribute.CISCO_AVPAIR
+    ]
+
+
+def test_a_cisco_gateway_asks_what_is_on_a_card_and_then_for_the_call(server: Server) -> None:
+    nas, card = nas_at(server, CISCO), CARDS[1]
+    who = [(attribute.USER_NAME, card.number.encode()), (attribute.H323_CONF_ID, b"c1")]
+    first = nas.ask(nas.access(who, password=card.pin.encode()))
+    assert (first.return_code, first.text(attribute.H323_CREDIT_AMOUNT)) == (0, "10.00")
+    assert first.text(attribute.H323_CURRENCY) == "USD"
+    assert first.text(attribute.H323_PREFERRED_LANG)
+    assert first.seconds is None
+    dialled_in = [*who, (attribute.CALLED_STATION_ID, ACCESS_NUMBER.encode())]
+    also = nas.ask(nas.access(dialled_in, password=card.pin.encode()))
+    assert (also.return_code, also.seconds) == (0, None)
+    assert server.query("SELECT FROM call WHERE session_key = 'c1'") == []
+    wrong = nas.ask(nas.access(dialled_in, password=b"000000"))
+    assert (wrong.accepted, wrong.return_code) == (False, 2)
+
+    to = [*who, (attribute.CALLED_STATION_ID, CALLED.encode())]
+    second = nas.ask(nas.access(to, password=card.pin.encode()))
+    assert second.granted
+    assert second.text(attribute.H323_CREDIT_TIME) == str(second.seconds)  # the last slice
+    routes = pairs(second)
+    assert [said.partition(";")[0] for said in routes] == [
+        f"h323-ivr-in=Routing:{CALLED}@globex",
+        f"h323-ivr-in=Routing:{CALLED}@acme",
+    ]
+    stop = [
+        number(attribute.ACCT_STATUS_TYPE, STOP),
+        (attribute.H323_CONF_ID, b"c1"),
+        (attribute.H323_CALL_ORIGIN, b"h323-call-origin=answer"),
+        number(attribute.ACCT_SESSION_TIME, 30),
+    ]
+    nas.ask(nas.accounting(stop))
+    assert server.query("SELECT seconds, flags @> '{route-assumed}' FROM cdr "
+                        "WHERE session_key = 'c1'") == [(30, True)]  # fmt: skip
+
+
+def test_sippy_knows_its_callers_by_address_and_sends_a_fixed_password(server: Server) -> None:
+    server.command("resource-group", "add", "77", "--direction", "in", "--account", "bob",
+                   "--endpoint", "198.51.100.7/32")  # fmt: skip
+    nas = nas_at(server, SIPPY)
+    about = [
+        (attribute.USER_NAME, b"198.51.100.7"),
+        (attribute.CALLED_STATION_ID, CALLED.encode()),
+        (attribute.H323_REMOTE_ADDRESS, b"h323-remote-address=198.51.100.7"),
+        (attribute.H323_CONF_ID, b"h323-conf-id=F0 1 2 3"),
+        (attribute.CISCO_AVPAIR, b"call-id=abc@198.51.100.7"),
+    ]
+
+    def asked() -> bool:
+        return nas.ask(nas.access(about, password=b"cisco")).granted
+
+    wait_until(asked, "the resource group is known")
+    answer = nas.ask(nas.access(about, password=b"cisco"))
+    assert answer.text(attribute.CHARGEABLE_USER_IDENTITY) == "bob"
+    assert answer.text(attribute.FILTER_ID) == "resource-group"
+    assert pairs(answer)[0] == (
+        f"h323-ivr-in=Routing:{CALLED}@globex;credit-time={answer.seconds};expires=60"
+    )
+    another = [*about[:3], (attribute.H323_CONF_ID, b"h323-conf-id=F0 1 2 4")]
+    assert nas.ask(nas.access(another, password=b"guess")).return_code == 2
+    stop = [
+        *about[2:],
+        number(attribute.ACCT_STATUS_TYPE, STOP),
+        (attribute.H323_CALL_ORIGIN, b"h323-call-origin=answer"),
+        (attribute.H323_CONNECT_TIME, b"h323-connect-time=09:15:00.250 UTC Fri Jan 02 2026"),
+        (attribute.H323_DISCONNECT_TIME, b"h323-disconnect-time=09:15:10.250 UTC Fri Jan 02 2026"),
+        (attribute.H323_DISCONNECT_CAUSE, b"h323-disconnect-cause=10"),
+    ]
+    nas.ask(nas.accounting(stop))
+    assert server.query("SELECT seconds, cause FROM cdr WHERE session_key = 'F0 1 2 3'") == [
+        (10, "16")
+    ]
+
+
+def kamailio_reports(
+    status: int, key: str, at: int, method: int, code: int
+) -> list[tuple[int, bytes]]:
+    return [
+        number(attribute.ACCT_STATUS_TYPE, status),
+        number(attribute.SERVICE_TYPE, 15),
+        number(attribute.SIP_RESPONSE_CODE, code),
+        number(attribute.SIP_METHOD, method),
+        number(attribute.EVENT_TIMESTAMP, at),
+        (attribute.ACCT_SESSION_ID, key.encode()),
+        (attribute.USER_NAME, b"alice@sip.example"),
+        (attribute.CALLED_STATION_ID, f"sip:+{CALLED}@sip.example".encode()),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("key", "reports", "expected"),
+    [
+        # Status, seconds after the beginning, method, response.
+        ("k-talk", [(1, 0, INVITE, 200), (2, 61, BYE, 200)], (61, "SIP 200", True)),
+        ("k-hold", [(1, 0, INVITE, 200), (3, 30, INVITE, 200), (2, 61, BYE, 200)],
+         (61, "SIP 200", True)),
+        ("k-no-start", [(3, 30, INVITE, 200), (2, 61, BYE, 200)], (31, "SIP 200", True)),
+        ("k-busy", [(FAILED, 5, INVITE, 486)], (0, "SIP 486", False)),
+        ("k-gave-up", [(2, 9, CANCEL, 200), (FAILED, 9, INVITE, 487)], (0, "SIP 200", False)),
+    ],
+)  # fmt: skip
+def test_kamailio_tells_times_and_responses_and_no_duration(
+    server: Server,
+    key: str,
+    reports: list[tuple[int, int, int, int]],
+    expected: tuple[int, str, bool],
+) -> None:
+    nas = nas_at(server, KAMAILIO)
+    asked = [
+        (attribute.USER_NAME, b"alice@sip.example"),
+        (attribute.CALLED_STATION_ID, f"sip:+{CALLED}@sip.example".encode()),
+        (attribute.ACCT_SESSION_ID, key.encode()),
+    ]
+    assert nas.ask(nas.access(asked)).granted
+    begun = int(time.time())
+    for status, later, method, code in reports:
+        nas.ask(nas.accounting(kamailio_reports(status, key, begun + later, method, code)))
+    [found] = server.query(
+        "SELECT seconds, cause, (SELECT sum(amount_micros) > 0 FROM charge "
+        "WHERE charge.call_id = cdr.call_id) FROM cdr WHERE session_key = %s",
+        key,
+    )
+    seconds, cause, charged = expected
+    assert found[:2] == (seconds, cause)
+    assert bool(found[2]) is charged
