@@ -114,6 +114,7 @@ SELECT did.did_id,
        account.currency,
        did.access,
        did.status = 'active',
+       did.status = 'retired',
        did.per_minute_nanos,
        did.connect_fee_micros,
        did.included_seconds,
@@ -121,16 +122,18 @@ SELECT did.did_id,
        did.increment_seconds
   FROM did
   JOIN account ON account.account_id = did.provider_id
- WHERE did.status <> 'retired'"""
+ WHERE did.revision > %s"""
 _DID_PRICES = """
 SELECT did_id,
-       account_id,
-       per_minute_nanos,
-       connect_fee_micros,
-       included_seconds,
-       initial_seconds,
-       increment_seconds
-  FROM did_price"""
+       did_price.account_id,
+       did_price.per_minute_nanos,
+       did_price.connect_fee_micros,
+       did_price.included_seconds,
+       did_price.initial_seconds,
+       did_price.increment_seconds
+  FROM did_price
+  JOIN did USING (did_id)
+ WHERE did.revision > %s"""
 # Those that ended long ago are of no call any more.
 _DID_ASSIGNMENTS = """
 SELECT did_id,
@@ -140,8 +143,9 @@ SELECT did_id,
        destination_kind,
        destination
   FROM did_assignment
- WHERE valid_to IS NULL
-    OR valid_to > now() - interval '35 days'
+  JOIN did USING (did_id)
+ WHERE did.revision > %s
+   AND (valid_to IS NULL OR valid_to > now() - interval '35 days')
  ORDER BY did_id, valid_from"""
 _NUMBER_RULES = """
 SELECT field,
@@ -182,6 +186,7 @@ class CatalogueHolder:
         self._behind: set[int] = set()
         self._catching_up: Deferred[None] | None = None
         self._stale = False
+        self._dids_revision = -1
 
     @property
     def held(self) -> Catalogue:
@@ -207,11 +212,15 @@ class CatalogueHolder:
         endpoints = await execute(_ENDPOINTS, None)
         rate_groups = await execute(_RATE_GROUPS, None)
         resource_groups = await execute(_RESOURCE_GROUPS, None)
-        dids = _dids(
-            await execute(_DIDS, None),
-            await execute(_DID_PRICES, None),
-            await execute(_DID_ASSIGNMENTS, None),
+        since = self._dids_revision
+        dids = _with_changes(
+            {} if self._held is None else self._held.dids,
+            await execute(_DIDS, [since]),
+            await execute(_DID_PRICES, [since]),
+            await execute(_DID_ASSIGNMENTS, [since]),
         )
+        # Later changes may have been read too: they are read once more, then.
+        self._dids_revision = revision
         number_rules = _number_rules(await execute(_NUMBER_RULES, None))
         emergency: dict[str, int | None] = dict(await execute(_EMERGENCY_NUMBERS, None))
         self._stale = False
@@ -338,26 +347,34 @@ async def _read(execute: Execute, tariff: Tariff, changed: int) -> None:
     tariff.revision = changed
 
 
-def _dids(rows: Rows, price_rows: Rows, assignment_rows: Rows) -> dict[str, Did]:
+def _with_changes(
+    held: dict[str, Did], rows: Rows, price_rows: Rows, assignment_rows: Rows
+) -> dict[str, Did]:
+    """The numbers of the inventory, those of `rows` as they are now."""
+    if not rows:
+        return held
     prices: dict[int, dict[int, Terms]] = {}
     for did_id, account_id, *terms in price_rows:
         prices.setdefault(did_id, {})[account_id] = Terms(*terms)
     assignments: dict[int, list[Assignment]] = {}
     for did_id, *assignment in assignment_rows:
         assignments.setdefault(did_id, []).append(Assignment(*assignment))
-    return {
-        row[1]: Did(
-            row[1],
-            row[2],
-            row[3],
-            row[4],
-            row[5],
-            Terms(*row[6:]),
-            prices.get(row[0], {}),
-            tuple(assignments.get(row[0], ())),
+    dids = dict(held)
+    for did_id, number, provider_id, currency, access, active, retired, *terms in rows:
+        if retired:
+            dids.pop(number, None)
+            continue
+        dids[number] = Did(
+            number,
+            provider_id,
+            currency,
+            access,
+            active,
+            Terms(*terms),
+            prices.get(did_id, {}),
+            tuple(assignments.get(did_id, ())),
         )
-        for row in rows
-    }
+    return dids
 
 
 def _number_rules(rows: Rows) -> NumberRules:

@@ -169,10 +169,28 @@ CREATE TABLE did (
     connect_fee_micros bigint NOT NULL DEFAULT 0 CHECK (connect_fee_micros >= 0),
     included_seconds integer NOT NULL DEFAULT 0 CHECK (included_seconds >= 0),
     initial_seconds integer NOT NULL DEFAULT 60 CHECK (initial_seconds >= 0),
-    increment_seconds integer NOT NULL DEFAULT 60 CHECK (increment_seconds > 0)
+    increment_seconds integer NOT NULL DEFAULT 60 CHECK (increment_seconds > 0),
+    -- The catalogue's revision that last changed the number, its prices or its assignments:
+    -- servers read again what is above the one that they hold.
+    revision bigint NOT NULL DEFAULT 0
 );
-CREATE TRIGGER did_bumps AFTER INSERT OR UPDATE OR DELETE ON did
+CREATE INDEX did_revision ON did (revision);
+-- Before, so that whoever changes numbers holds the catalogue's row from then on: revisions
+-- are given out in the order in which they are committed.
+CREATE TRIGGER did_bumps BEFORE INSERT OR UPDATE OR DELETE ON did
     FOR EACH STATEMENT EXECUTE FUNCTION bump_catalogue();
+CREATE FUNCTION did_revise() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$
+BEGIN
+    NEW.revision := (SELECT revision FROM catalogue);
+    RETURN NEW;
+END $$;
+CREATE TRIGGER did_is_revised BEFORE INSERT OR UPDATE ON did
+    FOR EACH ROW EXECUTE FUNCTION did_revise();
+CREATE FUNCTION did_touch() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$
+BEGIN
+    UPDATE did SET revision = 0 WHERE did_id IN (SELECT did_id FROM changed);
+    RETURN NULL;
+END $$;
 
 -- What one buyer (the number's owner, or a reseller above it) pays its seller for it, in
 -- the buyer's currency.
@@ -189,8 +207,12 @@ CREATE TABLE did_price (
     PRIMARY KEY (did_id, account_id)
 );
 CREATE INDEX did_price_account ON did_price (account_id);
-CREATE TRIGGER did_price_bumps AFTER INSERT OR UPDATE OR DELETE ON did_price
-    FOR EACH STATEMENT EXECUTE FUNCTION bump_catalogue();
+CREATE TRIGGER did_price_added AFTER INSERT ON did_price REFERENCING NEW TABLE AS changed
+    FOR EACH STATEMENT EXECUTE FUNCTION did_touch();
+CREATE TRIGGER did_price_changed AFTER UPDATE ON did_price REFERENCING NEW TABLE AS changed
+    FOR EACH STATEMENT EXECUTE FUNCTION did_touch();
+CREATE TRIGGER did_price_removed AFTER DELETE ON did_price REFERENCING OLD TABLE AS changed
+    FOR EACH STATEMENT EXECUTE FUNCTION did_touch();
 
 -- Whose the number is in [valid_from, valid_to), and where it rings: an extension
 -- ("1001@sip.example"), a SIP URI, or a number that is called at the owner's expense.
@@ -206,8 +228,12 @@ CREATE TABLE did_assignment (
         did_id WITH =, tstzrange(valid_from, valid_to) WITH &&)
 );
 CREATE INDEX did_assignment_account ON did_assignment (account_id);
-CREATE TRIGGER did_assignment_bumps AFTER INSERT OR UPDATE OR DELETE ON did_assignment
-    FOR EACH STATEMENT EXECUTE FUNCTION bump_catalogue();
+CREATE TRIGGER did_assignment_added AFTER INSERT ON did_assignment
+    REFERENCING NEW TABLE AS changed FOR EACH STATEMENT EXECUTE FUNCTION did_touch();
+CREATE TRIGGER did_assignment_changed AFTER UPDATE ON did_assignment
+    REFERENCING NEW TABLE AS changed FOR EACH STATEMENT EXECUTE FUNCTION did_touch();
+CREATE TRIGGER did_assignment_removed AFTER DELETE ON did_assignment
+    REFERENCING OLD TABLE AS changed FOR EACH STATEMENT EXECUTE FUNCTION did_touch();
 
 -- Calls to numbers of our own inventory cost this a minute instead of the row of the
 -- price list; null: they cost what the price list says.
@@ -264,9 +290,13 @@ ALTER TABLE number_rule ENABLE ROW LEVEL SECURITY;
 ALTER TABLE emergency_number ENABLE ROW LEVEL SECURITY;
 
 DO $$
+DECLARE
+    name text;
 BEGIN
-    EXECUTE format('ALTER FUNCTION account_is_metered() SET search_path = %I, pg_temp',
-                   current_schema());
+    FOREACH name IN ARRAY ARRAY['account_is_metered()', 'did_revise()', 'did_touch()']
+    LOOP
+        EXECUTE format('ALTER FUNCTION %s SET search_path = %I, pg_temp', name, current_schema());
+    END LOOP;
 END $$;
 
 GRANT SELECT (metered, card_batch_id, pin_failures, locked_until, first_used_at, valid_days,
