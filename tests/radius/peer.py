@@ -144,7 +144,9 @@ def captured_datagrams() -> list[tuple[bytes, str, str]]:
     return sorted(
         {
             (packet["datagram"], packet["role"], name.partition("_")[0])
-            for name in ("freeswitch", "freeswitch_shipped_config", "kamailio")
+            for name in sorted(
+                path.name.partition(".")[0] for path in CAPTURES.glob("*.expected.*")
+            )
             for packet in captured(name)
         }
     )

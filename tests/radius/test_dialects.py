@@ -6,6 +6,9 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pyrad import packet as pyrad_packet
 
 from aaa_server.auth import Limits, charging_request
 from aaa_server.charging.requests import (
@@ -19,13 +22,16 @@ from aaa_server.charging.requests import (
 )
 from aaa_server.radius import attribute
 from aaa_server.radius.dialect import DIALECTS
+from aaa_server.radius.dialects import reply
 from aaa_server.radius.dictionary import Names, load
+from aaa_server.radius.packet import encode_reply
 from tests.radius.peer import (
     NOW,
     RANDOM,
     SECRET,
     SOURCE,
     Attributes,
+    Wire,
     client_of,
     fresh_access,
     fresh_accounting,
@@ -34,7 +40,8 @@ from tests.radius.peer import (
 if TYPE_CHECKING:
     from aaa_server.radius.call import AccessCall, AccountingCall
 
-NAMES = Names(load())
+DICTIONARY = load()
+NAMES = Names(DICTIONARY)
 TYPES = sorted(DIALECTS)
 UUID = "7a94570d-5b0c-41b2-bcf2-5aca6585281b"
 
@@ -344,6 +351,78 @@ def test_a_digest_by_rfc_5090_is_recognised(client_type: str) -> None:
 @pytest.mark.parametrize("client_type", ["kamailio", "sippy"])
 def test_a_digest_by_draft_sterman_is_recognised(client_type: str) -> None:
     assert asked(client_type, *CALL, more=STERMAN).credential == STERMAN_DIGEST
+
+
+DIGEST_NAMES = {
+    "Digest-Realm": "realm",
+    "Digest-Nonce": "nonce",
+    "Digest-Method": "method",
+    "Digest-URI": "uri",
+    "Digest-Qop": "qop",
+    "Digest-Algorithm": "algorithm",
+    "Digest-Entity-Body-Hash": "body-hash",
+    "Digest-CNonce": "cnonce",
+    "Digest-Nonce-Count": "nc",
+    "Digest-Username": "username",
+    "Digest-Opaque": "opaque",
+}
+
+
+@given(st.dictionaries(st.sampled_from(sorted(DIGEST_NAMES)), st.text("abz019+/=", min_size=1)))
+def test_a_digest_that_pyrad_writes_is_read_as_it_was_meant(said: dict[str, str]) -> None:
+    packet = pyrad_packet.AuthPacket(
+        secret=SECRET.octets, authenticator=RANDOM, id=1, dict=DICTIONARY
+    )
+    packet.AddAttribute("Digest-Response", "cafe")
+    for name, value in said.items():
+        packet.AddAttribute(name, value)
+    wire = Wire(client_of(require_message_authenticator="no"))
+    credential = DIALECTS["rfc"].access(wire.fresh(packet.RequestPacket())).credential
+    assert isinstance(credential, Digest)
+    meant = {DIGEST_NAMES[name]: value for name, value in said.items()}
+    assert dict(credential.fields) == meant | {"response": "cafe"}
+    assert credential.username == meant.get("username", "")
+
+
+def test_pyrad_reads_a_challenge_of_ours() -> None:
+    asks = attributes_of("Digest-Method=INVITE", "Digest-URI=sip:4420@sip.example:5060;x=y")
+    fresh = fresh_access(asks, client_of("rfc"))
+    call = DIALECTS["rfc"].access(fresh)
+    assert (call.service, call.realm) == ("challenge", "sip.example")
+    attributes = reply.challenge(call.realm, "n" * 56, stale=True)
+    octets = encode_reply(11, fresh.packet, SECRET, attributes, message_authenticator=True)
+    theirs = pyrad_packet.Packet(packet=octets, dict=DICTIONARY, secret=SECRET.octets)
+    assert theirs.code == 11
+    expected = {
+        "Digest-Nonce": ["n" * 56],
+        "Digest-Realm": ["sip.example"],
+        "Digest-Qop": ["auth"],
+        "Digest-Algorithm": ["MD5"],
+        "Digest-Stale": ["true"],
+    }
+    assert {name: theirs[name] for name in expected} == expected
+
+
+@pytest.mark.parametrize(
+    ("lines", "realm"),
+    [
+        (("Digest-Realm=lab", "User-Name=a@b"), "lab"),
+        (("User-Name=alice@one.example", "SIP-AOR=sip:alice@two.example"), "one.example"),
+        (("User-Name=alice", "SIP-AOR=sip:alice@two.example"), "two.example"),
+        (("User-Name=alice@", "SIP-AOR="), "three.example"),
+    ],
+)
+def test_the_realm_of_a_challenge_is_the_best_name_that_there_is(
+    lines: tuple[str, ...], realm: str
+) -> None:
+    asks = ("Digest-Method=INVITE", "Digest-URI=sip:x@three.example")
+    assert asked("rfc", *asks, *lines).realm == realm
+
+
+@pytest.mark.parametrize("client_type", ["freeswitch", "sippy", "kamailio"])
+def test_a_switch_that_makes_its_nonces_is_not_challenged(client_type: str) -> None:
+    call = asked(client_type, "Digest-Method=INVITE", "Digest-URI=sip:x@y", "User-Name=alice")
+    assert call.service == "authenticate"
 
 
 def test_kamailios_tags_are_no_digest() -> None:

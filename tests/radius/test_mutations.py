@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from aaa_server.charging.requests import Refusal, Refused
+from aaa_server.charging.digest import check_digest, nonce_key, reply_to
+from aaa_server.charging.requests import Digest, Refusal, Refused
 from aaa_server.radius.client import ACCT, AUTH
 from aaa_server.radius.dialect import DIALECTS
 from aaa_server.radius.packet import (
@@ -19,9 +20,13 @@ from aaa_server.radius.packet import (
     encode_request,
 )
 from aaa_server.radius.receive import Discard, Fresh, Resend
+from tests.charging.test_digest import profile
 from tests.radius.peer import NOW, SECRET, Wire, captured_datagrams, client_of
 
 MUTATIONS = 100_000
+# What dialects read, digests by both numberings among it.
+KEYS = (1, 2, 3, 8, 25, 44, 46, 55, *range(101, 123), 206, 207, 207, 207, 2305, 6169, 6172)
+PROFILE = profile("alice", b"secret")
 
 
 def mutated(datagram: bytes, chance: random.Random) -> bytes:
@@ -55,6 +60,13 @@ def speak(fresh: Fresh) -> None:
         assert call.duration_ms is None or 0 <= call.duration_ms < 2**31 * 1000
     else:
         call = dialect.access(fresh)
+        assert len(call.realm) <= 253
+        if isinstance(call.credential, Digest):
+            outcome = check_digest(call.credential, PROFILE, call.origin, None, NOW)
+            assert isinstance(outcome, int | Refused)
+            assert len(nonce_key(call.credential)) == 16
+            digest = reply_to(call.credential, PROFILE)
+            assert (digest is not None) or isinstance(outcome, Refused)
         no = Refused(Refusal.INVALID_ACCOUNT, "nobody")
         code, attributes = dialect.access_reply(no, call, fresh.client)
         encode_reply(code, fresh.packet, SECRET, attributes, message_authenticator=True)
@@ -68,7 +80,7 @@ def test_a_hundred_thousand_mutations_never_raise_anything_but_malformed() -> No
     print(f"seed {seed}")  # noqa: T201 - shown when the test fails
     chance = random.Random(seed)
     good = captured_datagrams()
-    wires = {name: Wire(client_of(name)) for name in ("freeswitch", "kamailio")}
+    wires = {name: Wire(client_of(name)) for name in DIALECTS}
     outcomes: dict[type, int] = {}
     for _ in range(MUTATIONS):
         datagram, role, client_type = chance.choice(good)
@@ -101,7 +113,7 @@ def test_attributes_mutated_behind_a_good_signature_are_read_by_every_dialect(
         for _ in range(chance.randrange(1, 5)):
             key, value = attributes[chance.randrange(len(attributes))]
             if key == 3 or chance.random() < 0.2:
-                key = chance.choice((1, 2, 3, 8, 25, 44, 46, 55, 103, 206, 207, 2305, 6169, 6172))
+                key = chance.choice(KEYS)
             limit = 253 if key < 256 else 247
             attributes[chance.randrange(len(attributes))] = (
                 key,
