@@ -6,11 +6,14 @@ and a batch sends some sixty arrays.
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from datetime import datetime
+
+LOOK_BACK = timedelta(days=32)
 
 
 def literal(text: str) -> str:
@@ -27,6 +30,22 @@ def time_array(values: Iterable[datetime | None]) -> str:
     """An array of instants, exact to the microsecond."""
     parts = ["NULL" if value is None else f'"{value.isoformat()}"' for value in values]
     return "'{" + ",".join(parts) + "}'"
+
+
+def time_literal(value: datetime) -> str:
+    """An instant, exact to the microsecond."""
+    return f"'{value.isoformat()}'"
+
+
+def bounds(begun: Iterable[datetime]) -> tuple[str, str]:
+    """Between which instants calls were authorised of which something is told as of `begun`.
+
+    A month each way: that long may a call last, or a server be down that should have closed it.
+    """
+    instants = list(begun)
+    if not instants:
+        return "'infinity'", "'-infinity'"
+    return time_literal(min(instants) - LOOK_BACK), time_literal(max(instants) + LOOK_BACK)
 
 
 def text_array(values: Iterable[str | None]) -> str:

@@ -29,7 +29,7 @@ from aaa_server.charging.requests import (
     Stop,
     Update,
 )
-from aaa_server.storage.arrays import array, text_array
+from aaa_server.storage.arrays import array, bounds, text_array
 from aaa_server.storage.charging_memory import Memory
 from aaa_server.storage.charging_meters import read_meters
 from aaa_server.storage.charging_record import statements_for
@@ -112,7 +112,8 @@ class ChargingStore:
         asked, batch = batch, with_callers_translated(batch, catalogue)
         await self._resolve(transaction, [r for r in batch if isinstance(r, Sure)], ledger)
         keys = await self._keys(transaction, batch)
-        await self._fetch(transaction, keys, self._wanted(batch, ledger, told=False), ledger)
+        wanted = self._wanted(batch, ledger, told=False)
+        await self._fetch(transaction, keys, wanted, ledger, _within(batch))
         if ledger.catalogue is not catalogue:
             batch = with_callers_translated(asked, ledger.catalogue)
             await self._resolve(transaction, [r for r in batch if isinstance(r, Sure)], ledger)
@@ -123,7 +124,7 @@ class ChargingStore:
             missing = accounts - ledger.accounts.keys(), groups - ledger.group_uses.keys()
             if not any(missing):
                 break
-            await self._fetch(transaction, {}, missing, ledger)
+            await self._fetch(transaction, {}, missing, ledger, bounds(()))
         await self._load_meters(transaction, batch, ledger)
         await self._load_nonces(transaction, batch, ledger)
         await self._count_anis(transaction, batch, ledger)
@@ -278,14 +279,19 @@ class ChargingStore:
         keys: dict[CallKey, bool],
         wanted: tuple[set[int], set[int]],
         ledger: Ledger,
+        within: tuple[str, str],
     ) -> None:
-        """Put calls, and the locked rows of accounts and groups, into the ledger."""
+        """Put calls, and the locked rows of accounts and groups, into the ledger.
+
+        Records of calls that were authorised `within` these instants.
+        """
         clients = array([key[0] for key in keys])
         sessions = text_array([key[1] for key in keys])
         money = array(map(int, keys.values()))
         accounts, groups = array(wanted[0]), array(wanted[1])
         rows = await transaction.execute(
-            f"{_TURN}EXECUTE load ({clients}, {sessions}, {money}, {accounts}, {groups})"
+            f"{_TURN}EXECUTE load"
+            f" ({clients}, {sessions}, {money}, {accounts}, {groups}, {within[0]}, {within[1]})"
         )
         stale = []
         profiles = self._profiles
@@ -454,6 +460,21 @@ def _groups_of(call: Call) -> list[int]:
     """The resource groups whose channels the call may hold."""
     pair = (call.resource_group_in_id, call.resource_group_out_id)
     return [group_id for group_id in pair if group_id is not None]
+
+
+def _within(batch: list[ChargingRequest]) -> tuple[str, str]:
+    """Between which instants the calls that are spoken of were authorised."""
+    begun = []
+    for request in batch:
+        if isinstance(request, Rerate):
+            return "'-infinity'", "'infinity'"
+        if isinstance(request, Stop):
+            begun.append(request.at - timedelta(milliseconds=request.duration_ms or 0))
+        elif isinstance(request, Update):
+            begun.append(request.at - timedelta(seconds=request.seconds))
+        elif not isinstance(request, Authenticate | Reboot):
+            begun.append(request.at)
+    return bounds(begun)
 
 
 def _unknown(request: ChargingRequest, ledger: Ledger) -> TypeGuard[Start | Update | Stop]:

@@ -6,7 +6,14 @@ from typing import TYPE_CHECKING
 
 from aaa_server.charging.call import NEW, Call, levels_text, offers_text
 from aaa_server.charging.settle import NO_AUTHORIZATION, RERATED, ROUTE_ASSUMED
-from aaa_server.storage.arrays import array, lists_array, text_array, time_array
+from aaa_server.storage.arrays import (
+    array,
+    bounds,
+    lists_array,
+    text_array,
+    time_array,
+    time_literal,
+)
 
 if TYPE_CHECKING:
     from aaa_server.charging.ledger import Account, GroupUse, Ledger, Nonce
@@ -22,6 +29,9 @@ def statements_for(ledger: Ledger, identifiers: Identifiers) -> list[str]:
     statements = [_prove(ledger)] if ledger.from_memory else []
     if ledger.opened:
         statements.append(_write_calls(list(ledger.opened.values())))
+    reopened = [call for call in ledger.opened.values() if call.recorded]
+    if reopened:
+        statements.append(_reopen_cdrs(reopened))
     going_on = [call for call in ledger.touched.values() if not call.ended]
     if going_on:
         statements.append(_touch_calls(going_on, ledger))
@@ -158,7 +168,16 @@ def _end_calls(calls: list[Call], ledger: Ledger) -> str:
     )
 
 
+def _reopen_cdrs(calls: list[Call]) -> str:
+    return _execute(
+        "reopen_cdrs",
+        array([call.call_id for call in calls]),
+        time_array([call.authorized_at for call in calls]),
+    )
+
+
 def _correct_cdrs(calls: list[Call]) -> str:
+    authorized = [call.authorized_at for call in calls]
     return _execute(
         "correct_cdrs",
         array([call.call_id for call in calls]),
@@ -170,6 +189,9 @@ def _correct_cdrs(calls: list[Call]) -> str:
         array([call.postings for call in calls]),
         lists_array([call.flags for call in calls]),
         text_array([levels_text(call.levels) if _repriced(call) else None for call in calls]),
+        time_array(authorized),
+        time_literal(min(authorized)),
+        time_literal(max(authorized)),
     )
 
 
@@ -322,6 +344,7 @@ def _prove(ledger: Ledger) -> str:
         array([call.client_id for call in remembered]),
         text_array([call.session_key for call in remembered]),
         array([call.version for call in remembered]),
+        *bounds([ledger.opened[key].authorized_at for key in new]),
     )
 
 

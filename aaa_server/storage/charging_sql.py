@@ -109,6 +109,8 @@ SELECT cdr.client_id,
           FROM cdr
          WHERE cdr.client_id = wanted.client_id
            AND cdr.session_key = wanted.session_key
+           AND cdr.authorized_at >= least($6::timestamptz, now() - interval '32 days')
+           AND cdr.authorized_at < greatest($7::timestamptz, now() + interval '32 days')
          ORDER BY cdr.authorized_at DESC
          LIMIT 1) AS cdr
  CROSS JOIN LATERAL (
@@ -380,14 +382,13 @@ SELECT call_id, client_id, session_key, account_id, party_id,
        ani, called, nas_address, sip_call_id, refusal, ended_at, ended_by,
        duration_ms, seconds, cause, answered_id, postings, flags::text[]
   FROM gone
-    ON CONFLICT (call_id) DO UPDATE
+    ON CONFLICT (call_id, authorized_at) DO UPDATE
    SET account_id = EXCLUDED.account_id,
        party_id = EXCLUDED.party_id,
        levels = EXCLUDED.levels,
        routes = EXCLUDED.routes,
        resource_group_in_id = EXCLUDED.resource_group_in_id,
        granted_seconds = EXCLUDED.granted_seconds,
-       authorized_at = EXCLUDED.authorized_at,
        started_at = EXCLUDED.started_at,
        found_by = EXCLUDED.found_by,
        ani = EXCLUDED.ani,
@@ -406,6 +407,12 @@ SELECT call_id, client_id, session_key, account_id, party_id,
 RETURNING 1
 )
 SELECT expect(count(*), cardinality($1)) FROM written""",
+    # A refused attempt that had been closed goes on: its record waits where it will be written.
+    "reopen_cdrs": """
+UPDATE cdr
+   SET authorized_at = new.authorized_at
+  FROM unnest($1::bigint[], $2::timestamptz[]) AS new (call_id, authorized_at)
+ WHERE cdr.call_id = new.call_id""",
     "correct_cdrs": """
 UPDATE cdr
    SET duration_ms = new.duration_ms,
@@ -417,10 +424,13 @@ UPDATE cdr
        postings = new.postings,
        flags = new.flags::text[]
   FROM unnest($1::bigint[], $2::bigint[], $3::int[], $4::text[], $5::bigint[], $6::text[],
-              $7::int[], $8::text[], $9::text[])
+              $7::int[], $8::text[], $9::text[], $10::timestamptz[])
        AS new (call_id, duration_ms, seconds, cause, resource_group_out_id, routes, postings,
-               flags, levels)
- WHERE cdr.call_id = new.call_id""",
+               flags, levels, authorized_at)
+ WHERE cdr.call_id = new.call_id
+   AND cdr.authorized_at = new.authorized_at
+   AND cdr.authorized_at >= $11::timestamptz
+   AND cdr.authorized_at <= $12::timestamptz""",
     "write_charges": """
 INSERT INTO charge (call_id, level, number, account_id, currency, amount_micros,
                     billed_seconds, rate_id, prefix, exchange_e10, package_seconds)
@@ -567,6 +577,8 @@ SELECT expect((
                      FROM cdr
                     WHERE cdr.client_id = new.client_id
                       AND cdr.session_key = new.session_key
+                      AND cdr.authorized_at >= least($18::timestamptz, now() - interval '32 days')
+                      AND cdr.authorized_at < greatest($19::timestamptz, now() + interval '32 days')
                     LIMIT 1) AS ended), 0),
        expect((
            SELECT count(*)
