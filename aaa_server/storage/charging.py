@@ -384,17 +384,20 @@ class ChargingStore:
         """
         accounts: set[int] = set()
         groups: set[int] = set()
-        # A call that begins and ends in one batch pays the providers of routes offered in it.
-        ends = any(isinstance(request, Stop | Reboot | Expire | Rerate) for request in batch)
+        ending = _Ending(batch)
         by_name = ledger.catalogue.by_name
         for request in batch:
             if isinstance(request, Stop) and request.route in by_name:
                 accounts.add(by_name[request.route].account_id)
             if isinstance(request, Sure) or (told and _unknown(request, ledger)):
+                # One that begins and ends in one batch pays the providers of routes offered in it.
+                ends = not isinstance(request, Authenticate) and ending.has(
+                    request.client_id, request.session_key
+                )
                 self._want_payers(request, ledger, accounts, groups, providers=ends)
-        for call in ledger.calls.values() if ends else ():
+        for call in ledger.calls.values():
             # A call that was offered no route is charged for one that would be offered now.
-            if call.account_id is not None and not call.offers:
+            if call.account_id is not None and not call.offers and ending.has(*call.key):
                 self._want_chain(call.account_id, ledger, accounts, groups, providers=True)
         return accounts, groups
 
@@ -438,6 +441,24 @@ class ChargingStore:
             groups.update(group.resource_group_ids)
             if providers:
                 accounts.update(group.provider_ids)
+
+
+class _Ending:
+    """The calls that a batch may end: only their providers are paid in it."""
+
+    __slots__ = ("_clients", "_keys")
+
+    def __init__(self, batch: list[ChargingRequest]) -> None:
+        self._clients: set[int] = set()
+        self._keys: set[CallKey] = set()
+        for request in batch:
+            if isinstance(request, Stop | Expire | Rerate):
+                self._keys.add((request.client_id, request.session_key))
+            elif isinstance(request, Reboot):
+                self._clients.add(request.client_id)
+
+    def has(self, client_id: int, session_key: str) -> bool:
+        return (client_id, session_key) in self._keys or client_id in self._clients
 
 
 def _is_plain(request: Authorize, codes: dict[str, int]) -> bool:

@@ -18,6 +18,7 @@ from aaa_server.charging.call import (
     Offer,
     Price,
     levels_text,
+    make_offer,
     offers_text,
     read_levels,
     read_offers,
@@ -297,7 +298,7 @@ PREFIXES = st.text("0123456789*#", min_size=1, max_size=32)
 PRICES = st.builds(Price, IDS, PREFIXES, st.sampled_from(["USD", "EUR", "XDR"]), TERMS)
 LEVELS = st.lists(st.builds(Level, IDS, PRICES), max_size=10).map(tuple)
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]))
-OFFERS = st.lists(st.builds(Offer, IDS, TEXTS, TEXTS, IDS, PRICES), max_size=8).map(tuple)
+OFFERS = st.lists(st.builds(make_offer, IDS, TEXTS, TEXTS, IDS, PRICES), max_size=8).map(tuple)
 
 
 @EXAMPLES
