@@ -64,6 +64,9 @@ COMMANDS: dict[str, Entry] = {
     "simulate-call": Entry(
         "simulate_call", "simulate_call", "What a call would do, step by step. Touches nothing."
     ),
+    "subscription": Entry(
+        "subscription", "subscription", "What is paid again each period: add, list, end."
+    ),
     "transfer": Entry("transfer", "transfer", "Move money between two accounts of one seller."),
 }
 

@@ -112,7 +112,7 @@ CREATE INDEX coupon_account ON coupon (account_id) WHERE account_id IS NOT NULL;
 -- ---------------------------------------------------------------- again and again
 
 -- What an account pays each period: a fee, or, with `package_id`, that package's price for
--- its seconds. Periods are counted from `begins_at` by the clock of `time_zone`, which is
+-- its seconds. Periods are counted from `anchor_at` by the clock of `time_zone`, which is
 -- the account's when it began: to move the account does not move what is charged.
 CREATE TABLE subscription (
     subscription_id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
@@ -122,11 +122,12 @@ CREATE TABLE subscription (
     setup_micros bigint NOT NULL DEFAULT 0 CHECK (setup_micros >= 0),
     price_micros bigint NOT NULL DEFAULT 0 CHECK (price_micros >= 0),  -- without package
     unit text NOT NULL DEFAULT 'month' CHECK (unit IN ('day', 'week', 'month', 'year')),
-    calendar boolean NOT NULL,                      -- else by the anniversary of begins_at
+    calendar boolean NOT NULL,                      -- else by the anniversary of anchor_at
     prorate boolean NOT NULL,
     time_zone text NOT NULL,
     begins_at timestamptz NOT NULL,
     ends_at timestamptz CHECK (ends_at >= begins_at),
+    anchor_at timestamptz NOT NULL,                 -- begins_at, or when it was paid again
     created_at timestamptz NOT NULL DEFAULT now(),
     setup_charged boolean NOT NULL DEFAULT false,
     -- The period that is to be charged next, and when it begins; null: never again.
