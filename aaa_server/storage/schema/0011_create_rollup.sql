@@ -1,0 +1,274 @@
+-- What reports add up: calls and charges by the hour, worked out in advance. An hour in
+-- which something has changed since is noted as stale in the transaction that changed it;
+-- reports count stale hours afresh, so what they say is that of the records at any moment.
+
+-- ---------------------------------------------------------------- when it was posted
+
+-- `at` is when it happened, which may be told late or be entered later. A period that is
+-- closed must not change: reports and closings of money go by the time of posting. It is
+-- the same instant as `charge.at` of what was charged in the same database transaction.
+ALTER TABLE ledger_transaction ADD COLUMN posted_at timestamptz NOT NULL DEFAULT now();
+ALTER TABLE ledger_transaction DISABLE TRIGGER ledger_transaction_is_final;
+UPDATE ledger_transaction SET posted_at = at;
+ALTER TABLE ledger_transaction ENABLE TRIGGER ledger_transaction_is_final;
+-- Rows come in this order, so a block range index finds a period and costs next to nothing.
+CREATE INDEX ledger_transaction_posted_at ON ledger_transaction
+ USING brin (posted_at) WITH (pages_per_range = 32);
+CREATE INDEX charge_at ON charge USING brin (at) WITH (pages_per_range = 32);
+
+-- ---------------------------------------------------------------- the rollups
+
+-- Calls by the hour in which they ended. 0 and '' where there is none: no account was found,
+-- no route was tried, no price was looked up.
+CREATE TABLE call_hour (
+    hour timestamptz NOT NULL,
+    account_id bigint NOT NULL,
+    resource_group_id bigint NOT NULL,              -- carried it, or was tried last or first
+    rate_id bigint NOT NULL,                        -- the caller's row
+    prefix text NOT NULL,
+    attempts bigint NOT NULL,                       -- that were not refused
+    answered bigint NOT NULL,
+    effective bigint NOT NULL,                      -- the network did its part: answered, busy, …
+    refused bigint NOT NULL,
+    seconds bigint NOT NULL,
+    setup_ms bigint NOT NULL,                       -- from authorisation to answer, answered ones
+    longest_seconds integer NOT NULL,
+    PRIMARY KEY (hour, account_id, resource_group_id, rate_id, prefix)
+);
+
+-- Charges by the hour in which they were posted; `account_id` is the caller, `party_id` who
+-- pays (level 0 …) or is paid (level -1). Prefix and row are the caller's; the provider is
+-- the one of the moment of that charge.
+CREATE TABLE charge_hour (
+    hour timestamptz NOT NULL,
+    account_id bigint NOT NULL,
+    party_id bigint NOT NULL,
+    level smallint NOT NULL,
+    provider_id bigint NOT NULL,
+    rate_id bigint NOT NULL,
+    prefix text NOT NULL,
+    currency text NOT NULL,
+    calls bigint NOT NULL,                          -- charged for the first time
+    corrections bigint NOT NULL,                    -- rows that correct an earlier charge
+    billed_seconds bigint NOT NULL,
+    package_seconds bigint NOT NULL,
+    amount_micros bigint NOT NULL,
+    PRIMARY KEY (hour, party_id, level, account_id, provider_id, rate_id, prefix, currency)
+);
+
+-- Hours of a rollup that are to be worked out anew. No key and no conflict: transactions at
+-- once never wait for each other here.
+CREATE TABLE rollup_stale (
+    rollup text NOT NULL CHECK (rollup IN ('call', 'charge')),
+    hour timestamptz NOT NULL
+);
+
+-- ---------------------------------------------------------------- what they are made of
+
+-- The calls that ended in [begins, ends), by periods of `width`; also of months whose records
+-- were taken out of the way.
+CREATE FUNCTION count_calls(begins timestamptz, ends timestamptz, width interval)
+RETURNS SETOF call_hour LANGUAGE sql STABLE PARALLEL SAFE AS $$
+    SELECT date_bin(width, cdr.ended_at, timestamptz '2000-01-01T00:00:00Z'),
+           coalesce(cdr.account_id, 0),
+           coalesce(cdr.resource_group_out_id, (cdr.routes::jsonb #>> '{0,0}')::bigint, 0),
+           -- Where the level holds shares of packages or limits, they come before its price.
+           coalesce((price.level ->> (1 + price.moved))::bigint, 0),
+           coalesce(price.level ->> (2 + price.moved), ''),
+           count(*) FILTER (WHERE cdr.refusal IS NULL),
+           count(*) FILTER (WHERE cdr.seconds > 0 AND cdr.refusal IS NULL),
+           count(*) FILTER (WHERE cdr.refusal IS NULL
+                              AND (cdr.seconds > 0
+                                   OR cdr.cause IN ('16', '17', '18', '19', '21', '31',
+                                                    'SIP 480', 'SIP 486', 'SIP 487', 'SIP 600',
+                                                    'SIP 603'))),
+           count(cdr.refusal),
+           coalesce(sum(cdr.seconds) FILTER (WHERE cdr.refusal IS NULL), 0)::bigint,
+           coalesce(sum(greatest(
+               0,
+               1000 * extract(epoch FROM cdr.ended_at - cdr.authorized_at) - cdr.duration_ms
+               )::bigint) FILTER (WHERE cdr.seconds > 0 AND cdr.refusal IS NULL), 0)::bigint,
+           coalesce(max(cdr.seconds) FILTER (WHERE cdr.refusal IS NULL), 0)
+      FROM cdr_ever AS cdr
+     CROSS JOIN LATERAL (
+           SELECT cdr.levels::jsonb -> 0 AS level,
+                  CASE jsonb_typeof(cdr.levels::jsonb #> '{0,1}') WHEN 'array' THEN 1 ELSE 0 END
+                  AS moved
+           OFFSET 0) AS price
+     WHERE cdr.ended_at >= begins
+       AND cdr.ended_at < ends
+     GROUP BY 1, 2, 3, 4, 5
+$$;
+
+-- The charges that were posted in [begins, ends), by periods of `width`.
+CREATE FUNCTION count_charges(begins timestamptz, ends timestamptz, width interval)
+RETURNS SETOF charge_hour LANGUAGE sql STABLE PARALLEL SAFE AS $$
+    SELECT date_bin(width, charge.at, timestamptz '2000-01-01T00:00:00Z'),
+           caller.account_id,
+           charge.account_id,
+           charge.level,
+           coalesce(CASE charge.level WHEN -1 THEN charge.account_id END, provider.account_id, 0),
+           caller.rate_id,
+           caller.prefix,
+           charge.currency,
+           count(*) FILTER (WHERE charge.number = 1),
+           count(*) FILTER (WHERE charge.number > 1),
+           sum(charge.billed_seconds)::bigint,
+           sum(charge.package_seconds)::bigint,
+           sum(charge.amount_micros)::bigint
+      FROM charge
+     -- Rows of the same or an earlier number never change: neither does what is said of them.
+     CROSS JOIN LATERAL (
+           SELECT first.account_id,
+                  first.rate_id,
+                  first.prefix
+             FROM charge AS first
+            WHERE first.call_id = charge.call_id
+              AND first.level = 0
+              AND first.number <= charge.number
+            ORDER BY first.number DESC
+            LIMIT 1) AS caller
+      LEFT JOIN LATERAL (
+           SELECT carrier.account_id
+             FROM charge AS carrier
+            WHERE carrier.call_id = charge.call_id
+              AND carrier.level = -1
+              AND carrier.number <= charge.number
+            ORDER BY carrier.number DESC,
+                     carrier.billed_seconds DESC,
+                     carrier.account_id
+            LIMIT 1) AS provider ON charge.level <> -1
+     WHERE charge.at >= begins
+       AND charge.at < ends
+     GROUP BY 1, 2, 3, 4, 5, 6, 7, 8
+$$;
+
+-- ---------------------------------------------------------------- what is stale
+
+CREATE FUNCTION calls_changed() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF TG_OP = 'UPDATE' THEN
+        INSERT INTO rollup_stale (rollup, hour)
+        SELECT 'call', date_trunc('hour', ended_at, 'UTC') FROM changed_from
+         UNION
+        SELECT 'call', date_trunc('hour', ended_at, 'UTC') FROM changed_to;
+    ELSE
+        INSERT INTO rollup_stale (rollup, hour)
+        SELECT DISTINCT 'call', date_trunc('hour', ended_at, 'UTC') FROM changed_to;
+    END IF;
+    RETURN NULL;
+END $$;
+CREATE TRIGGER cdr_adds_to_rollup AFTER INSERT ON cdr
+    REFERENCING NEW TABLE AS changed_to
+    FOR EACH STATEMENT EXECUTE FUNCTION calls_changed();
+CREATE TRIGGER cdr_changes_rollup AFTER UPDATE ON cdr
+    REFERENCING OLD TABLE AS changed_from NEW TABLE AS changed_to
+    FOR EACH STATEMENT EXECUTE FUNCTION calls_changed();
+
+CREATE FUNCTION charges_changed() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    INSERT INTO rollup_stale (rollup, hour)
+    SELECT DISTINCT 'charge', date_trunc('hour', at, 'UTC') FROM changed_to;
+    RETURN NULL;
+END $$;
+CREATE TRIGGER charge_adds_to_rollup AFTER INSERT ON charge
+    REFERENCING NEW TABLE AS changed_to
+    FOR EACH STATEMENT EXECUTE FUNCTION charges_changed();
+
+INSERT INTO rollup_stale (rollup, hour)
+SELECT DISTINCT 'call', date_trunc('hour', ended_at, 'UTC') FROM cdr_ever
+ UNION ALL
+SELECT DISTINCT 'charge', date_trunc('hour', at, 'UTC') FROM charge;
+
+-- ---------------------------------------------------------------- who sees what
+
+-- What is not rolled up of [begins, ends): its stale hours, or, where periods are not whole
+-- hours, all of it by quarters. A viewer gets its tree's rows, and nothing of routes.
+CREATE FUNCTION uncounted_calls(begins timestamptz, ends timestamptz, rolled boolean)
+RETURNS SETOF call_hour LANGUAGE sql STABLE SECURITY DEFINER PARALLEL SAFE AS $$
+    SELECT counted.hour,
+           counted.account_id,
+           CASE WHEN viewer_id() IS NULL THEN counted.resource_group_id ELSE 0 END,
+           counted.rate_id,
+           counted.prefix,
+           counted.attempts,
+           counted.answered,
+           counted.effective,
+           counted.refused,
+           counted.seconds,
+           counted.setup_ms,
+           counted.longest_seconds
+      FROM (SELECT DISTINCT hour AS begins, hour + interval '1 hour' AS ends, interval '1 hour' AS width
+              FROM rollup_stale
+             WHERE rolled
+               AND rollup = 'call'
+               AND hour >= begins
+               AND hour < ends
+             UNION ALL
+            SELECT begins, ends, interval '15 minutes'
+             WHERE NOT rolled) AS part
+     CROSS JOIN LATERAL count_calls(part.begins, part.ends, part.width) AS counted
+     WHERE viewer_id() IS NULL
+        OR counted.account_id IN (SELECT account_id FROM account
+                                   WHERE chain @> ARRAY[viewer_id()])
+$$;
+
+CREATE FUNCTION uncounted_charges(begins timestamptz, ends timestamptz, rolled boolean)
+RETURNS SETOF charge_hour LANGUAGE sql STABLE SECURITY DEFINER PARALLEL SAFE AS $$
+    SELECT counted.hour,
+           counted.account_id,
+           counted.party_id,
+           counted.level,
+           CASE WHEN viewer_id() IS NULL THEN counted.provider_id ELSE 0 END,
+           counted.rate_id,
+           counted.prefix,
+           counted.currency,
+           counted.calls,
+           counted.corrections,
+           counted.billed_seconds,
+           counted.package_seconds,
+           counted.amount_micros
+      FROM (SELECT DISTINCT hour AS begins, hour + interval '1 hour' AS ends, interval '1 hour' AS width
+              FROM rollup_stale
+             WHERE rolled
+               AND rollup = 'charge'
+               AND hour >= begins
+               AND hour < ends
+             UNION ALL
+            SELECT begins, ends, interval '15 minutes'
+             WHERE NOT rolled) AS part
+     CROSS JOIN LATERAL count_charges(part.begins, part.ends, part.width) AS counted
+     WHERE viewer_id() IS NULL
+        OR counted.level >= 0
+           AND counted.party_id IN (SELECT account_id FROM account
+                                     WHERE chain @> ARRAY[viewer_id()])
+$$;
+
+DO $$
+DECLARE
+    name text;
+BEGIN
+    FOREACH name IN ARRAY ARRAY['uncounted_calls(timestamptz, timestamptz, boolean)',
+                                'uncounted_charges(timestamptz, timestamptz, boolean)']
+    LOOP
+        EXECUTE format('ALTER FUNCTION %s SET search_path = %I, pg_temp', name, current_schema());
+    END LOOP;
+END $$;
+
+ALTER TABLE call_hour ENABLE ROW LEVEL SECURITY;
+ALTER TABLE charge_hour ENABLE ROW LEVEL SECURITY;
+ALTER TABLE rollup_stale ENABLE ROW LEVEL SECURITY;
+GRANT SELECT (hour, account_id, rate_id, prefix, attempts, answered, effective, refused, seconds,
+              setup_ms, longest_seconds)
+   ON call_hour TO sky_aaa_viewer;
+GRANT SELECT (hour, account_id, party_id, level, rate_id, prefix, currency, calls, corrections,
+              billed_seconds, package_seconds, amount_micros)
+   ON charge_hour TO sky_aaa_viewer;
+-- Hours, of everybody: nothing but that somewhere a call has ended.
+GRANT SELECT ON rollup_stale TO sky_aaa_viewer;
+CREATE POLICY viewer_sees ON call_hour FOR SELECT TO sky_aaa_viewer
+    USING (account_id IN (SELECT account_id FROM account));
+CREATE POLICY viewer_sees ON charge_hour FOR SELECT TO sky_aaa_viewer
+    USING (level >= 0 AND party_id IN (SELECT account_id FROM account));
+CREATE POLICY viewer_sees ON rollup_stale FOR SELECT TO sky_aaa_viewer
+    USING (true);
