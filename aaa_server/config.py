@@ -114,12 +114,14 @@ class WorkerConfig:
 
     fees_seconds: int = _number(3_600, minimum=1, maximum=86_400)
     route_quality_seconds: int = _number(300, minimum=1, maximum=86_400)
+    route_quality_hours: int = _number(24, minimum=1, maximum=744)
     low_balance_seconds: int = _number(60, minimum=1, maximum=86_400)
     expiry_seconds: int = _number(300, minimum=1, maximum=86_400)
-    partitions_seconds: int = _number(21_600, minimum=1, maximum=86_400)
+    call_records_seconds: int = _number(21_600, minimum=1, maximum=86_400)
+    rollups_seconds: int = _number(300, minimum=1, maximum=86_400)
     housekeeping_seconds: int = _number(86_400, minimum=1, maximum=604_800)
     event_days: int = _number(400, minimum=0, maximum=100_000)
-    cdr_months: int = _number(0, minimum=0, maximum=1_200)
+    call_record_months: int = _number(0, minimum=0, maximum=1_200)
     ring_seconds: int = _number(60, minimum=0, maximum=3_600)
 
 

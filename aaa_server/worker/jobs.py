@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from aaa_server.worker import alerts, tables
+from aaa_server.worker import alerts, rollups, routes, tables
 from aaa_server.worker.job import Job
 
 if TYPE_CHECKING:
     from aaa_server.config import WorkerConfig
-
-HOUR = 3600
 
 
 def jobs_of(config: WorkerConfig) -> list[Job]:
@@ -27,6 +25,24 @@ def jobs_of(config: WorkerConfig) -> list[Job]:
             config.expiry_seconds,
             alerts.expiry,
             "An event for each account and card that came to its end.",
+        ),
+        Job(
+            "route-quality",
+            config.route_quality_seconds,
+            routes.quality(config.route_quality_hours),
+            "Counts answers and lengths of calls, for routes by quality.",
+        ),
+        Job(
+            "call-records",
+            config.call_records_seconds,
+            tables.call_records(config.call_record_months),
+            "Makes the coming months of the call records; detaches old ones.",
+        ),
+        Job(
+            "rollups",
+            config.rollups_seconds,
+            rollups.refresh_rollups,
+            "Adds up the calls and charges of each hour, for reports.",
         ),
         Job(
             "housekeeping",

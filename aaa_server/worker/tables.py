@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
+from aaa_server.storage import cdr_months
 from aaa_server.storage import housekeeping as rows
 from aaa_server.storage.database import transaction
 from aaa_server.storage.housekeeping import ROWS_AT_ONCE
@@ -17,6 +18,34 @@ if TYPE_CHECKING:
     from psycopg2.extensions import cursor as Cursor
 
     from aaa_server.worker.job import Work
+
+
+# Months of call records that have their table before the first record comes.
+MONTHS_AHEAD = 2
+# Records that came while there was no worker get their tables; older ones are of clocks gone wrong.
+MONTHS_BACK = 24
+# A late Stop must find its call.
+MONTHS_KEPT_MIN = 3
+
+
+def call_records(kept_months: int) -> Work:
+    """Makes the coming months, and detaches those older than `kept_months` (0: none)."""
+
+    def work(connection: Connection, now: datetime) -> str:
+        kept = max(kept_months, MONTHS_KEPT_MIN) if kept_months else 0
+        back = min(MONTHS_BACK, kept) if kept else MONTHS_BACK
+        with transaction(connection) as cursor:
+            missing = cdr_months.wanted(cursor, now, ahead=MONTHS_AHEAD, back=back)
+            old = cdr_months.old(cursor, now, kept) if kept else []
+        for month in missing:
+            with transaction(connection) as cursor:
+                cdr_months.add(cursor, month)
+        for month in old:
+            with transaction(connection) as cursor:
+                cdr_months.detach(cursor, month)
+        return f"{len(missing)} months made, {len(old)} detached"
+
+    return work
 
 
 def housekeeping(event_days: int) -> Work:
