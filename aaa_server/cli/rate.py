@@ -47,6 +47,7 @@ COLUMNS = (
     "blocked",
     "band",
     "steps",
+    "route",
     "of",
     "effective_from",
     "effective_to",

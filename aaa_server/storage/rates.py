@@ -7,6 +7,7 @@ prefixes with a row above N and replaces all rows of those.
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -63,6 +64,8 @@ ENDED_DAYS_KEPT = 35
 TERMS_SHARED_MAX = 65_536  # a price list has a few thousand different prices
 LIST_MAX = 10_000  # rows of one listing
 
+# What few rows have comes as one column, null for all others: a million rows are read
+# noticeably faster so than with a column for each.
 _COLUMNS = """
        rate.rate_id,
        rate.per_minute_nanos,
@@ -78,9 +81,9 @@ _COLUMNS = """
        rate.priority,
        rate.effective_from,
        rate.effective_to,
-       coalesce(rate.resource_group_id, 0),
-       rate.band,
-       rate.steps"""
+       CASE WHEN rate.band <> '' OR rate.steps IS NOT NULL OR rate.resource_group_id IS NOT NULL
+            THEN json_build_array(coalesce(rate.resource_group_id, 0), rate.band, rate.steps)::text
+       END"""
 
 
 class Key(NamedTuple):
@@ -183,9 +186,7 @@ def _rate(
     priority: int,
     effective_from: datetime,
     effective_to: datetime | None,
-    resource_group_id: int,
-    band: str,
-    steps: Sequence[int] | None,
+    seldom: str | None,
 ) -> Rate:
     terms = _terms(
         per_minute_nanos,
@@ -195,8 +196,11 @@ def _rate(
         increment_seconds,
         minimum_charge_micros,
     )
-    if steps:
-        terms = _with_steps(terms, steps_of(steps))
+    resource_group_id, band = 0, ""
+    if seldom is not None:
+        resource_group_id, band, steps = json.loads(seldom)
+        if steps is not None:
+            terms = _with_steps(terms, steps_of(steps))
     return Rate(
         rate_id,
         prefix,
@@ -589,9 +593,9 @@ SELECT changed.revision,
        rate.priority,
        rate.effective_from,
        rate.effective_to,
-       coalesce(rate.resource_group_id, 0),
-       rate.band,
-       rate.steps
+       CASE WHEN rate.band <> '' OR rate.steps IS NOT NULL OR rate.resource_group_id IS NOT NULL
+            THEN json_build_array(coalesce(rate.resource_group_id, 0), rate.band, rate.steps)::text
+       END
   FROM distinct_changed AS changed
   LEFT JOIN rate ON rate.tariff_id = %(tariff_id)s
                 AND rate.prefix = changed.prefix
