@@ -30,6 +30,7 @@ from aaa_server.charging.requests import (
     Stop,
     Update,
 )
+from aaa_server.rating.lcr import STRATEGIES
 from aaa_server.storage import payments, viewer
 
 if TYPE_CHECKING:
@@ -355,10 +356,7 @@ def worlds(draw: st.DrawFn) -> World:
             )
         ),
         markups={number: draw(st.sampled_from([0, 0, 100_000])) for number in RATE_GROUPS},
-        strategies={
-            number: draw(st.sampled_from(["least-cost", "longest-prefix"]))
-            for number in RATE_GROUPS
-        },
+        strategies={number: draw(st.sampled_from(sorted(STRATEGIES))) for number in RATE_GROUPS},
         accounts=people,
         groups=draw(groups()),
         inbound_id=draw(st.sampled_from([row.account_id for row in people])),
