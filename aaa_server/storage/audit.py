@@ -130,7 +130,7 @@ _CALL_TRANSACTIONS = """
 SELECT 'call ' || call_id,
        coalesce(posted.transactions, 0),
        coalesce(cdr.postings::text, 'no record of this call')
-  FROM cdr
+  FROM cdr_ever AS cdr
   FULL JOIN (SELECT split_part(reference, '/', 1)::bigint AS call_id,
                     count(*) AS transactions
                FROM ledger_transaction
@@ -155,11 +155,11 @@ SELECT subject, expected, found
          UNION ALL
         SELECT 'call ' || call_id || ' level ' || level, 'a record of the call', 'none'
           FROM charge
-         WHERE NOT EXISTS (SELECT FROM cdr WHERE cdr.call_id = charge.call_id)
+         WHERE NOT EXISTS (SELECT FROM cdr_ever AS cdr WHERE cdr.call_id = charge.call_id)
          UNION ALL
         SELECT 'call ' || call_id, 'in progress or ended', 'both'
           FROM call
-         WHERE EXISTS (SELECT FROM cdr
+         WHERE EXISTS (SELECT FROM cdr_ever AS cdr
                         WHERE cdr.call_id = call.call_id
                           -- An attempt that was refused and closed may be tried again.
                           AND cdr.refusal IS NULL)) AS lost
@@ -187,7 +187,7 @@ SELECT subject, expected, found
         SELECT 'call ' || call_id, 'account ' || account_id, 'none'
           FROM (SELECT call_id, account_id FROM call
                  UNION ALL
-                SELECT call_id, account_id FROM cdr) AS either
+                SELECT call_id, account_id FROM cdr_ever AS cdr) AS either
          WHERE account_id IS NOT NULL
            AND NOT EXISTS (SELECT FROM account WHERE account.account_id = either.account_id)
          UNION ALL
@@ -196,9 +196,9 @@ SELECT subject, expected, found
                  UNION ALL
                 SELECT call_id, resource_group_out_id FROM call
                  UNION ALL
-                SELECT call_id, resource_group_in_id FROM cdr
+                SELECT call_id, resource_group_in_id FROM cdr_ever AS cdr
                  UNION ALL
-                SELECT call_id, resource_group_out_id FROM cdr)
+                SELECT call_id, resource_group_out_id FROM cdr_ever AS cdr)
                AS used (call_id, resource_group_id)
          WHERE resource_group_id IS NOT NULL
            AND NOT EXISTS (SELECT FROM resource_group

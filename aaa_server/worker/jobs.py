@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from aaa_server.worker import alerts, rollups, routes, tables
+from aaa_server.worker import alerts, fees, rollups, routes, tables
 from aaa_server.worker.job import Job
 
 if TYPE_CHECKING:
@@ -14,6 +14,12 @@ if TYPE_CHECKING:
 def jobs_of(config: WorkerConfig) -> list[Job]:
     """The jobs with the intervals that the configuration gives them."""
     return [
+        Job(
+            "fees",
+            config.fees_seconds,
+            fees.fees,
+            "Charges subscriptions, packages and DIDs that are due.",
+        ),
         Job(
             "low-balance",
             config.low_balance_seconds,
