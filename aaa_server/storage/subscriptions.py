@@ -59,12 +59,13 @@ class Listed(NamedTuple):
     begins_at: datetime
     ends_at: datetime | None
     next_at: datetime | None
+    period_to: datetime | None
     suspended_at: datetime | None
 
     def status(self, now: datetime) -> str:
         """One of waiting, running, suspended, ended."""
         if self.next_at is None:
-            return "ended" if self.ends_at is None or self.ends_at <= now else "running"
+            return "ended" if self.period_to is None or self.period_to <= now else "running"
         if self.suspended_at is not None:
             return "suspended"
         return "waiting" if self.begins_at > now else "running"
@@ -211,7 +212,7 @@ def list_subscriptions(
     ended: bool = False,
     limit: int = LIST_MAX,
 ) -> list[Listed]:
-    """By account and beginning; without `ended` only those that are still charged."""
+    """By account and beginning; without `ended` only those that are charged or paid for still."""
     cursor.execute(
         """
         SELECT subscription.subscription_id,
@@ -228,6 +229,7 @@ def list_subscriptions(
                subscription.begins_at,
                subscription.ends_at,
                subscription.next_at,
+               subscription.period_to,
                subscription.suspended_at
           FROM subscription
           JOIN account USING (account_id)
@@ -235,7 +237,7 @@ def list_subscriptions(
          WHERE (%(account_id)s::bigint IS NULL OR subscription.account_id = %(account_id)s)
            AND (%(ended)s
                 OR subscription.next_at IS NOT NULL
-                OR subscription.ends_at > now())
+                OR subscription.period_to > now())
          ORDER BY account.code, subscription.begins_at, subscription.subscription_id
          LIMIT %(limit)s
         """,
@@ -276,7 +278,7 @@ def end(
             UPDATE subscription
                SET ends_at = %(at)s,
                    next_at = CASE WHEN %(goes_on)s THEN next_at END,
-                   period_to = least(period_to, %(at)s),
+                   period_to = CASE WHEN period_to IS NOT NULL THEN least(period_to, %(at)s) END,
                    period_micros = period_micros - %(credit)s
              WHERE subscription_id = %(number)s
             """,
