@@ -126,6 +126,35 @@ class WorkerConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class SwitchAgentConfig:
+    """Of `sky-aaa switch-agent`, which runs beside a FreeSWITCH and needs nothing else of this.
+
+    `servers` are addresses, asked in this order. `bind` is the switch's own address towards
+    them; orders come there too. 0 means: no orders, no Interim-Updates.
+    """
+
+    event_socket: str = "127.0.0.1"
+    event_socket_port: int = field(default=8021, metadata={"minimum": 1, "maximum": 65535})
+    event_socket_password: str = field(default="", metadata={"secret": True, "masked": True})
+    servers: tuple[str, ...] = ("127.0.0.1",)
+    auth_port: int = field(default=1812, metadata={"minimum": 1, "maximum": 65535})
+    acct_port: int = field(default=1813, metadata={"minimum": 1, "maximum": 65535})
+    secret: str = field(default="", metadata={"secret": True, "masked": True})
+    bind: str = ""
+    order_port: int = _port(3799)
+    nas_identifier: str = ""
+    sign_accounting: str = _choice("yes", "no")
+    timeout_seconds: int = _number(2, minimum=1, maximum=30)
+    tries: int = _number(2, minimum=1, maximum=10)
+    interim_seconds: int = _number(60, minimum=0, maximum=3_600)
+    slice_margin_seconds: int = _number(10, minimum=1, maximum=600)
+    reconcile_seconds: int = _number(60, minimum=1, maximum=3_600)
+    lost_seconds: int = _number(30, minimum=0, maximum=3_600)
+    spool: Path = Path("var/switch-agent")
+    spool_megabytes: int = _number(256, minimum=1, maximum=65_536)
+
+
+@dataclass(frozen=True, slots=True)
 class SecretsConfig:
     """`key_file` is made at the first start, beside the embedded database."""
 
@@ -144,6 +173,7 @@ class Config:
     metrics: MetricsConfig = MetricsConfig()
     portal: PortalConfig = PortalConfig()
     worker: WorkerConfig = WorkerConfig()
+    switch_agent: SwitchAgentConfig = SwitchAgentConfig()
     secrets: SecretsConfig = SecretsConfig()
     origins: Mapping[str, str] = field(default_factory=dict, compare=False)
 
@@ -163,6 +193,7 @@ SECTIONS: dict[str, type] = {
     "metrics": MetricsConfig,
     "portal": PortalConfig,
     "worker": WorkerConfig,
+    "switch_agent": SwitchAgentConfig,
     "secrets": SecretsConfig,
 }
 
@@ -353,6 +384,8 @@ def _masked(value: object, specification: Field[Any]) -> str:
     if isinstance(value, tuple):
         return ", ".join(value)
     text = str(value)
+    if specification.metadata.get("masked"):
+        return MASK if text else ""
     return mask_url(text) if specification.metadata.get("secret") else text
 
 

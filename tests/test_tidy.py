@@ -39,6 +39,7 @@ LAYERS = {
     f"{PACKAGE}.log": 6,
     f"{PACKAGE}.metrics": 6,
     f"{PACKAGE}.service": 6,
+    f"{PACKAGE}.switch_agent": 6,
     f"{PACKAGE}.worker": 6,
     "web_reports": 6,
 }

@@ -64,6 +64,9 @@ COMMANDS: dict[str, Entry] = {
     "simulate-call": Entry(
         "simulate_call", "simulate_call", "What a call would do, step by step. Touches nothing."
     ),
+    "switch-agent": Entry(
+        "switch_agent", "switch_agent", "Run beside a FreeSWITCH: accounting, slices, cut-off."
+    ),
     "subscription": Entry(
         "subscription", "subscription", "What is paid again each period: add, list, end."
     ),

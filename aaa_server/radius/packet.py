@@ -259,11 +259,11 @@ def proxy_state_octets(attributes: Iterable[tuple[int, bytes]]) -> int:
 def message_authenticator_fits(packet: Packet, secret: Secret) -> bool:
     """Is the request's Message-Authenticator by `secret`? (RFC 3579 §3.2).
 
-    Of an Accounting-Request it covers a Request Authenticator of zeros (RFC 5176 §3.4).
+    Where the Request Authenticator is computed, it covers zeros instead (RFC 5176 §3.4).
     """
     raw = packet.raw
     at = packet.message_authenticator_at
-    if packet.code == ACCOUNTING_REQUEST:
+    if packet.code in (ACCOUNTING_REQUEST, DISCONNECT_REQUEST, COA_REQUEST):
         covered = raw[:4] + _ZEROS + raw[20:at] + _ZEROS + raw[at + 16 :]
     else:
         covered = raw[:at] + _ZEROS + raw[at + 16 :]
@@ -271,7 +271,7 @@ def message_authenticator_fits(packet: Packet, secret: Secret) -> bool:
 
 
 def request_authenticator_fits(packet: Packet, secret: Secret) -> bool:
-    """Is the Accounting-Request's authenticator by `secret`? (RFC 2866 §3)."""
+    """Is an Accounting-, Disconnect- or CoA-Request's authenticator by `secret`? (RFC 2866 §3)."""
     raw = packet.raw
     expected = md5(raw[:4] + _ZEROS + raw[20:] + secret.octets).digest()
     return compare_digest(expected, packet.authenticator)
