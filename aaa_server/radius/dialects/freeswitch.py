@@ -17,12 +17,12 @@ from aaa_server.radius.dialects.credential import credential_of, rfc5090_digest
 from aaa_server.radius.dialects.rfc import (
     STATUSES,
     Rfc,
-    asked_by,
     call_id,
     named,
     origin_of,
     resource_group,
     route,
+    with_mode,
 )
 from aaa_server.radius.packet import ACCESS_ACCEPT
 from aaa_server.radius.value import (
@@ -67,15 +67,14 @@ class Freeswitch(Rfc):
         phase, _, tail = pairs.get("PHASE", "").partition(":")
         number = digits(tail, most=CALL_NUMBER_MAX)
         step = elapsed = length = None
-        digest_only = type(credential) is Digest and not (
-            channel or attribute.H323_CONF_ID in values
-        )
-        asked = asked_by(pairs, said, digest_only=digest_only)
         if tail and number is None:
             problem = problem or f"PHASE:{phase}:{tail[:16]} has no number"
         if phase in ("", "authorize"):
-            problem = problem or asked.problem
-            service, key = asked.service, key_of_call(key, number)
+            digest_only = type(credential) is Digest and not (
+                channel or attribute.H323_CONF_ID in values
+            )
+            service = "call" if said and not digest_only else "authenticate"
+            key = key_of_call(key, number)
         elif phase == "reauth":
             service, step = "reauthorize", number
             elapsed = digits(pairs.get("sky-elapsed"), most=DURATION_SECONDS_MAX)
@@ -86,11 +85,14 @@ class Freeswitch(Rfc):
                 problem = problem or "PHASE:end without sky-bill-msec"
         else:
             service, problem = "call", f"PHASE:{phase[:16]} is unknown"
-        return AccessCall(
+        origin = self.origin(values, pairs, fresh)
+        if isinstance(credential, Digest):
+            origin = named(origin, credential)
+        call = AccessCall(
             service,
             key,
-            named(self.origin(values, pairs, fresh), credential, asked),
-            asked.called,
+            origin,
+            number_of(said) if said else "",
             credential,
             True,
             fresh.source[0],
@@ -102,9 +104,10 @@ class Freeswitch(Rfc):
             length,
             route(pairs.get("route")),
             self.cause(values, pairs) if service == "end" else "",
-            asked.mode,
-            asked.did,
         )
+        if "sky-mode" in pairs:
+            return with_mode(call, pairs["sky-mode"], pairs.get("sky-did", ""))
+        return call
 
     def account(self, fresh: Fresh, now: datetime) -> AccountingCall:
         values, pairs = self.read(fresh.packet)

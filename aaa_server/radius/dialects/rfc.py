@@ -5,7 +5,7 @@ The other dialects are this one with other words for some things.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from aaa_server.charging.requests import (
     Digest,
@@ -44,7 +44,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
 
-    from aaa_server.charging.requests import Credential
     from aaa_server.radius.client import Client
     from aaa_server.radius.dialects.credential import DigestReader
     from aaa_server.radius.packet import Packet
@@ -103,23 +102,25 @@ class Rfc:
         credential, problem = credential_of(fresh, values, self.digest_of)
         session = token(values.get(attribute.ACCT_SESSION_ID)) or conf_id(values)
         sip_call_id = call_id(values, pairs)
-        digest_only = type(credential) is Digest and not session
-        asked = asked_by(pairs, said, digest_only=digest_only)
-        problem = problem or asked.problem
         realm = ""
         attributes = fresh.packet.attributes
         if credential is None and self.challenges and asks_for_nonce(attributes, values):
             service, realm = "challenge", realm_of(attributes, values)
         elif integer(values.get(attribute.SERVICE_TYPE)) == AUTHORIZE_ONLY:
             service = "reauthorize"
+        elif said and not (type(credential) is Digest and not session):
+            service = "call"
         else:
-            service = asked.service
+            service = "authenticate"
         elapsed = session_milliseconds(values.get(attribute.ACCT_SESSION_TIME))
-        return AccessCall(
+        origin = self.origin(values, pairs, fresh)
+        if isinstance(credential, Digest):
+            origin = named(origin, credential)
+        call = AccessCall(
             service,
             session or sip_call_id or "auth:" + fresh.packet.authenticator.hex(),
-            named(self.origin(values, pairs, fresh), credential, asked),
-            asked.called,
+            origin,
+            number_of(said) if said else "",
             credential,
             self.trusted(values),
             fresh.source[0],
@@ -128,10 +129,11 @@ class Rfc:
             problem,
             None,
             None if elapsed is None else elapsed // 1000,
-            mode=asked.mode,
-            did=asked.did,
             realm=realm,
         )
+        if "sky-mode" in pairs:
+            return with_mode(call, pairs["sky-mode"], pairs.get("sky-did", ""))
+        return call
 
     def account(self, fresh: Fresh, now: datetime) -> AccountingCall:
         values, pairs = self.read(fresh.packet)
@@ -230,46 +232,26 @@ class Rfc:
         return call.service != "authenticate" and type(call.credential) is not Digest
 
 
-class Asked(NamedTuple):
-    """What kind of question it is; `mode` and `did` are those of `AccessCall`."""
-
-    service: str
-    called: str
-    mode: str = ""
-    did: str = ""
-    problem: str = ""
-
-
-def asked_by(pairs: Mapping[str, str], said: str, *, digest_only: bool) -> Asked:
-    """What `sky-mode` and `sky-did` make of a request with `said` as its called number.
-
-    Without them a called number asks for a call, unless there is but a digest to check.
-    """
-    called = number_of(said) if said else ""
-    mode, did = pairs.get("sky-mode", ""), pairs.get("sky-did", "")
-    if not mode or mode == "auth":
-        return Asked("call" if said and not digest_only else "authenticate", called)
+def with_mode(call: AccessCall, mode: str, did: str) -> AccessCall:
+    """The call with what `sky-mode` and `sky-did` make of it; nothing for more time or an end."""
+    if not mode or mode == "auth" or call.service not in ("call", "authenticate"):
+        return call
     did = number_of(did) if did else ""
     if mode == "did":
-        did = did or called
-        return Asked("call", called or did, mode, did)
+        did = did or call.called
+        origin = call.origin._replace(did=did)
+        called = call.called or did
+        return call._replace(service="call", called=called, origin=origin, mode=mode, did=did)
     if mode in ("query", "register"):
-        return Asked("authenticate", called, mode, did)
-    service = "call" if said and not digest_only else "authenticate"
-    problem = "" if mode == "card" else f"sky-mode={mode[:16]} is unknown"
-    return Asked(service, called, mode, did, problem)
+        return call._replace(service="authenticate", mode=mode, did=did)
+    if mode == "card":
+        return call._replace(mode=mode, did=did)
+    return call._replace(problem=call.problem or f"sky-mode={mode[:16]} is unknown")
 
 
-def named(origin: Origin, credential: Credential | None, asked: Asked) -> Origin:
-    """The origin with a DID, which says whose call it is.
-
-    A digest's user is the account code where no other is given.
-    """
-    if asked.mode == "did":
-        return origin._replace(did=asked.did)
-    if type(credential) is Digest and not origin.account_code:
-        return origin._replace(account_code=credential.username)
-    return origin
+def named(origin: Origin, digest: Digest) -> Origin:
+    """The origin; the digest's user is the account code where no other is given."""
+    return origin if origin.account_code else origin._replace(account_code=digest.username)
 
 
 def origin_of(
