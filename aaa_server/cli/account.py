@@ -15,6 +15,7 @@ from aaa_server.cli.values import (
     DAYS,
     EXPIRY,
     LANGUAGE,
+    THRESHOLD,
     TIME_ZONE,
     WHEN,
     read_secret,
@@ -65,6 +66,9 @@ def _profile_options(command: Callable[..., None]) -> Callable[..., None]:
             click.option("--expires", type=EXPIRY, metavar="WHEN", help="Or: never."),
             click.option("--valid-days", type=DAYS, help="From its first call on; 0: for ever."),
             click.option("--surcharge", type=AMOUNT, help="A call, over a cards' access number."),
+            click.option(
+                "--low-balance", type=THRESHOLD, help="An event tells of less. Or: never."
+            ),
             click.option("--language", type=LANGUAGE),
             click.option("--time-zone", type=TIME_ZONE),
             click.option(
@@ -181,6 +185,7 @@ def _new_account(
         time_zone=options["time_zone"] or above.time_zone,
         valid_days=options["valid_days"] or None,
         surcharge_micros=options["surcharge"] or 0,
+        low_balance_micros=options["low_balance"],
     )
 
 
@@ -275,6 +280,7 @@ def _record(one: Account) -> Row:
         "surcharge": amount(one.surcharge_micros),
         "pin_failures": one.pin_failures,
         "locked_until": one.locked_until,
+        "low_balance": None if one.low_balance_micros is None else amount(one.low_balance_micros),
         "language": one.language,
         "time_zone": one.time_zone,
         "created_at": one.created_at,
@@ -312,9 +318,10 @@ def set_(session: Session, /, code: str, **options: Any) -> None:
     secrets = _read_secrets(options)
     given = {key: value for key, value in options.items() if value is not None}
     # "never" is a value that happens to be None.
-    source = click.get_current_context().get_parameter_source("expires")
-    if source is not None and source.name == "COMMANDLINE":
-        given["expires"] = options["expires"]
+    for name in ("expires", "low_balance"):
+        source = click.get_current_context().get_parameter_source(name)
+        if source is not None and source.name == "COMMANDLINE":
+            given[name] = options[name]
     if not given and not secrets:
         raise click.UsageError("nothing to change: name at least one option")
     with session.transaction() as work:
@@ -338,6 +345,7 @@ def _changed(work: Work, before: Account, given: dict[str, Any]) -> Account:
         "credit_limit": "credit_limit_micros",
         "expires": "expires_at",
         "surcharge": "surcharge_micros",
+        "low_balance": "low_balance_micros",
     }
     values = {renamed.get(key, key): value for key, value in given.items()}
     if "rate_group" in values:

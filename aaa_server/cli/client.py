@@ -54,7 +54,11 @@ def _options(command: Callable[..., None]) -> Callable[..., None]:
             click.option("--bill-leg", type=click.Choice(["answer", "originate", "any"])),
             click.option("--slice-seconds", type=COUNT),
             click.option("--maximum-call-seconds", type=click.IntRange(min=1)),
-            click.option("--disconnect-port", type=click.IntRange(1, 65535)),
+            click.option(
+                "--disconnect-port",
+                type=click.IntRange(0, 65535),
+                help="Where it takes orders to end calls, often 3799; 0: nowhere.",
+            ),
             click.option(
                 "--digest-nonces",
                 type=click.Choice(["client", "server"]),
@@ -112,6 +116,14 @@ def _return_codes(texts: tuple[str, ...]) -> dict[str, int]:
     return codes
 
 
+def _given(options: dict[str, Any]) -> dict[str, Any]:
+    """What was said; no port is a value too."""
+    given = {key: value for key, value in options.items() if value is not None}
+    if "disconnect_port" in given:
+        given["disconnect_port"] = given["disconnect_port"] or None
+    return given
+
+
 @client.command()
 @click.argument("name")
 @click.argument("address", metavar="ADDRESS[/LEN]")
@@ -125,7 +137,7 @@ def add(session: Session, /, name: str, address: str, type_: str, **options: Any
     if secret is None:
         raise click.UsageError("a client needs a secret: --secret-file FILE or --secret TEXT")
     options["return_codes"] = _return_codes(options["return_codes"])
-    given = {key: value for key, value in options.items() if value is not None}
+    given = _given(options)
     new = clients.new(name, _network(address), type_, **given)
     with session.transaction() as work:
         clients.add(work.cursor, work.viewer, session.keyring, new, secret)
@@ -197,7 +209,7 @@ def set_(
     secret = _secret(options)
     second = _secret({"secret": None, "secret_file": second_secret_file})
     codes = _return_codes(options.pop("return_codes"))
-    given = {key: value for key, value in options.items() if value is not None}
+    given = _given(options)
     if address is not None:
         given["network"] = _network(address)
     if type_ is not None:

@@ -50,6 +50,10 @@ def _expiry(text: str) -> datetime | None:
     return None if text in ("", "never") else _when(text)
 
 
+def _threshold(text: str) -> int | None:
+    return None if text in ("", "never") else money.parse_micros(text)
+
+
 def _currency(text: str) -> str:
     code = text.strip().upper()
     if not re.fullmatch(r"[A-Z]{3}", code):
@@ -89,6 +93,7 @@ PERCENT = _Checked("percent", money.parse_percent_ppm)
 EXCHANGE = _Checked("rate", money.parse_exchange)
 WHEN = _Checked("when", _when)
 EXPIRY = _Checked("when", _expiry)
+THRESHOLD = _Checked("amount", _threshold)
 CURRENCY = _Checked("currency", _currency)
 RESOURCE_GROUP = _Checked("rg_xx", _resource_group)
 TIME_ZONE = _Checked("zone", _time_zone)

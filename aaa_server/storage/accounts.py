@@ -53,6 +53,7 @@ class Account(NamedTuple):
     first_used_at: datetime | None
     pin_failures: int
     locked_until: datetime | None
+    low_balance_micros: int | None
 
     @property
     def available_micros(self) -> int:
@@ -87,6 +88,7 @@ class NewAccount(NamedTuple):
     time_zone: str = "UTC"
     valid_days: int | None = None
     surcharge_micros: int = 0
+    low_balance_micros: int | None = None
 
 
 class Filter(NamedTuple):
@@ -154,7 +156,8 @@ def _select(cursor: Cursor, viewer: Viewer, wanted: Filter, *, code: str) -> lis
                account.surcharge_micros,
                account.first_used_at,
                account.pin_failures,
-               account.locked_until
+               account.locked_until,
+               account.low_balance_micros
           FROM account
           LEFT JOIN account AS parent ON parent.account_id = account.parent_id
           LEFT JOIN rate_group ON rate_group.rate_group_id = account.rate_group_id
@@ -192,11 +195,12 @@ def add(cursor: Cursor, new: NewAccount) -> int:
                        code, kind, parent_id, name, email, prepaid, currency,
                        credit_limit_micros, rate_group_id, max_channels, calls_per_second,
                        maximum_call_seconds, expires_at, language, time_zone, valid_days,
-                       surcharge_micros)
+                       surcharge_micros, low_balance_micros)
             VALUES (%(code)s, %(kind)s, %(parent_id)s, %(name)s, %(email)s, %(prepaid)s,
                     %(currency)s, %(credit_limit_micros)s, %(rate_group_id)s, %(max_channels)s,
                     %(calls_per_second)s, %(maximum_call_seconds)s, %(expires_at)s,
-                    %(language)s, %(time_zone)s, %(valid_days)s, %(surcharge_micros)s)
+                    %(language)s, %(time_zone)s, %(valid_days)s, %(surcharge_micros)s,
+                    %(low_balance_micros)s)
             RETURNING account_id
             """,
             new._asdict(),
@@ -245,7 +249,8 @@ def change(cursor: Cursor, account: Account) -> None:
                    language = %(language)s,
                    time_zone = %(time_zone)s,
                    valid_days = %(valid_days)s,
-                   surcharge_micros = %(surcharge_micros)s
+                   surcharge_micros = %(surcharge_micros)s,
+                   low_balance_micros = %(low_balance_micros)s
              WHERE account_id = %(account_id)s
             """,
             {**account._asdict(), "chain": None},

@@ -166,3 +166,20 @@ def test_the_worker_counts_what_it_did(serving: Serving) -> None:
         assert 'sky_aaa_job_failures_total{job="expiry"} 0.0' in text
         worker.terminate()
         assert worker.wait(20) == 0
+
+
+def test_the_books_are_right_when_a_month_is_detached(serving: Serving) -> None:
+    with serving() as server:
+        nas = Nas(server)
+        for key in ("before", "after"):
+            assert nas.ask(nas.authorize(key, "alice", CALLED)).granted
+            nas.ask(nas.report(2, key, "alice", CALLED, seconds=30))
+            server.audit()
+            if key == "before":
+                [(table,)] = server.query("SELECT cdr_detach_month(now())")
+        assert server.query("SELECT session_key FROM cdr") == [("after",)]
+        assert server.query("SELECT session_key FROM cdr_ever ORDER BY 1") == [
+            ("after",),
+            ("before",),
+        ]
+        assert table in server.query("SELECT string_agg(relname, ' ') FROM pg_class")[0][0]
