@@ -5,11 +5,10 @@ What cannot be recorded is not acknowledged: the response goes out after COMMIT.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
-from twisted.internet.defer import Deferred, succeed
-
-from aaa_server.auth import silence
+from aaa_server.auth import complain
 from aaa_server.charging.requests import Reboot, Start, Stop, Update
 from aaa_server.radius.dialect import DIALECTS
 from aaa_server.radius.packet import ACCOUNTING_RESPONSE, encode_reply
@@ -23,7 +22,7 @@ if TYPE_CHECKING:
     from aaa_server.online_charging import OnlineCharging
     from aaa_server.radius.call import AccountingCall
     from aaa_server.radius.client import Client
-    from aaa_server.radius.receive import Fresh
+    from aaa_server.radius.receive import Fresh, Reply
 
 
 class Accounting:
@@ -33,14 +32,22 @@ class Accounting:
         self._charging = charging
         self._now = now
 
-    def answer(self, fresh: Fresh) -> Deferred[bytes | None]:
-        """The response's octets once all is on record; None: silence."""
+    def answer(self, fresh: Fresh, reply: Reply) -> None:
+        """Has `reply` called with the response once all is on record; with None: silence."""
         call = DIALECTS[fresh.client.type].account(fresh, self._now())
         request = charging_request(call, fresh.client)
         if request is None:
-            return succeed(response(fresh))
-        answer: Deferred[ChargingAnswer] = self._charging.ask(request)
-        return answer.addCallbacks(lambda _: response(fresh), silence)
+            reply(fresh, response(fresh))
+        else:
+            self._charging.ask_then(request, partial(_recorded, fresh, reply))
+
+
+def _recorded(fresh: Fresh, reply: Reply, answer: ChargingAnswer | Exception) -> None:
+    if isinstance(answer, Exception):
+        complain(answer)
+        reply(fresh, None)
+    else:
+        reply(fresh, response(fresh))
 
 
 def charging_request(call: AccountingCall, client: Client) -> ChargingRequest | None:

@@ -6,10 +6,11 @@ charging request and the answer into a packet. Nothing is answered that is not c
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
-from twisted.internet.defer import Deferred, succeed
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 from aaa_server.charging.requests import (
     Authenticate,
@@ -24,15 +25,13 @@ from aaa_server.charging.requests import (
 )
 from aaa_server.group_commit import Overloaded
 from aaa_server.radius.dialect import DIALECTS
-from aaa_server.radius.dialects import reply
+from aaa_server.radius.dialects.reply import challenge
 from aaa_server.radius.packet import ACCESS_CHALLENGE, ACCESS_REJECT, encode_reply
 from aaa_server.storage.database import DatabaseUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from datetime import datetime
-
-    from twisted.python.failure import Failure
 
     from aaa_server.charging.catalogue import Catalogue
     from aaa_server.charging.requests import ChargingAnswer, ChargingRequest
@@ -41,7 +40,7 @@ if TYPE_CHECKING:
     from aaa_server.radius.call import AccessCall
     from aaa_server.radius.client import Client
     from aaa_server.radius.nonce import Nonces
-    from aaa_server.radius.receive import Fresh
+    from aaa_server.radius.receive import Fresh, Reply
 
 log = Logger()
 
@@ -86,28 +85,41 @@ class Authorization:
         self._catalogue = catalogue
         self._realm = realm
 
-    def answer(self, fresh: Fresh) -> Deferred[bytes | None]:
-        """The reply's octets once it is committed; None: silence."""
+    def answer(self, fresh: Fresh, reply: Reply) -> None:
+        """Has `reply` called with the octets once all is committed; with None: silence."""
         call = DIALECTS[fresh.client.type].access(fresh)
         at = self._now()
-        answer: Deferred[ChargingAnswer]
         if call.service == "call" and self._emergency.covers(call.called):
             # Whatever is wrong with the rest of the packet.
             request = charging_request(call._replace(problem=""), fresh.client, at, self._limits)
             assert isinstance(request, Authorize)
-            answer = self._emergency.ask(request)
-            return answer.addCallback(lambda decided: self._reply(fresh, call, decided))
+            self._emergency.ask(request).addCallback(partial(self._decided, fresh, call, reply))
+            return
         if type(call.credential) is Pap and fresh.client.type == "cisco":
             call = self._card_step(call)
         elif type(call.credential) is Digest or call.service == "challenge":
             answered = self._digest(fresh, call, at)
             if answered is not None:
-                return succeed(answered)
+                reply(fresh, answered)
+                return
         request = charging_request(call, fresh.client, at, self._limits)
         if isinstance(request, Refused):
-            return succeed(self._reply(fresh, call, request))
-        answer = self._charging.ask(request)
-        return answer.addCallbacks(lambda decided: self._reply(fresh, call, decided), silence)
+            reply(fresh, self._packet(fresh, call, request))
+        else:
+            self._charging.ask_then(request, partial(self._decided, fresh, call, reply))
+
+    def _decided(
+        self, fresh: Fresh, call: AccessCall, reply: Reply, answer: ChargingAnswer | Exception
+    ) -> None:
+        octets = None
+        if isinstance(answer, Exception):
+            complain(answer)
+        else:
+            try:
+                octets = self._packet(fresh, call, answer)
+            except Exception:  # noqa: BLE001 - a bug: silence, and the next try is a new one
+                log.failure("an answer to {client} cannot be told", client=fresh.client.name)
+        reply(fresh, octets)
 
     def _card_step(self, call: AccessCall) -> AccessCall:
         """A card and PIN with the access number as called number only ask what is on the card.
@@ -129,7 +141,7 @@ class Authorization:
         realm, nonce = fields.get("realm", ""), fields.get("nonce", "")
         if self._realm and realm != self._realm:
             refused = Refused(Refusal.INVALID_PASSWORD, f"the digest's realm is not {self._realm}")
-            return self._reply(fresh, call, refused)
+            return self._packet(fresh, call, refused)
         if self._nonces.is_good(nonce, at):
             return None
         if fresh.client.digest_nonces == "server" or self._nonces.is_ours(nonce):
@@ -142,11 +154,11 @@ class Authorization:
             ACCESS_CHALLENGE,
             fresh.packet,
             fresh.secret,
-            reply.challenge(self._realm or realm or REALM, nonce, stale=stale),
+            challenge(self._realm or realm or REALM, nonce, stale=stale),
             message_authenticator=fresh.client.send_message_authenticator,
         )
 
-    def _reply(self, fresh: Fresh, call: AccessCall, answer: ChargingAnswer) -> bytes:
+    def _packet(self, fresh: Fresh, call: AccessCall, answer: ChargingAnswer) -> bytes:
         client = fresh.client
         assert not isinstance(answer, Rerated)  # nobody asks for one by RADIUS
         code, attributes = DIALECTS[client.type].access_reply(answer, call, client)
@@ -219,11 +231,11 @@ def _slice_seconds(client: Client, limits: Limits) -> int:
     return limits.slice_seconds if client.slice_seconds is None else client.slice_seconds
 
 
-def silence(failure: Failure) -> None:
-    """No answer: the peer asks again, and by then it can be recorded (RFC 2866 §4.1).
+def complain(error: Exception) -> None:
+    """Say why there is no answer: the peer asks again, and by then it can be recorded.
 
     A lost database and an overload have been counted and logged where they happened; any
     other failure is ours, and is logged with its traceback.
     """
-    if not isinstance(failure.value, DatabaseUnavailable | Overloaded):
-        log.failure("A request could not be decided, and is not answered", failure)
+    if not isinstance(error, DatabaseUnavailable | Overloaded):
+        log.failure("A request could not be decided, and is not answered", Failure(error))

@@ -7,19 +7,24 @@ lone request waits for nothing but one turn of the reactor.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Generic, TypeVar
 
-from twisted.internet.defer import Deferred, ensureDeferred, fail, succeed
+from twisted.internet.defer import Deferred, ensureDeferred, succeed
+from twisted.logger import Logger
 
 from aaa_server.storage.database import DatabaseUnavailable
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable
 
     from twisted.internet.interfaces import IReactorTime
 
 BATCH_MAX = 512
 WAITING_MAX = 20_000
+
+log = Logger()
 
 Request = TypeVar("Request")
 Answer = TypeVar("Answer")
@@ -29,12 +34,16 @@ class Overloaded(Exception):
     """So many requests wait that this one is not taken; the peer asks again."""
 
 
+# What is told the committed answer, or why there is none.
+Then = Callable[[Answer | Exception], None]
+
+
 class Batch(Generic[Request, Answer]):
-    """Requests in order of arrival, each with the Deferred that its sender holds."""
+    """Requests in order of arrival, each with what its answer goes to."""
 
     __slots__ = ("answers", "requests")
 
-    def __init__(self, requests: list[Request], answers: list[Deferred[Answer]]) -> None:
+    def __init__(self, requests: list[Request], answers: list[Then[Answer]]) -> None:
         self.requests = requests
         self.answers = answers
 
@@ -78,7 +87,7 @@ class GroupCommit(Generic[Request, Answer]):
         self._batch_max = batch_max
         self._waiting_max = waiting_max
         self._waiting: list[Request] = []
-        self._answers: list[Deferred[Answer]] = []
+        self._answers: list[Then[Answer]] = []
         # Halves of a batch that failed; they arrived before all that waits.
         self._halves: deque[Batch[Request, Answer]] = deque()
         self._ahead = ahead
@@ -99,17 +108,22 @@ class GroupCommit(Generic[Request, Answer]):
         `DatabaseUnavailable` when the database was lost, so that nobody knows whether it
         was done.
         """
+        answer: Deferred[Answer] = Deferred()
+        self.submit_then(request, partial(_fire, answer))
+        return answer
+
+    def submit_then(self, request: Request, then: Then[Answer]) -> None:
+        """As `submit`; `then` is called with the answer or the exception. The quicker way."""
         if len(self._waiting) >= self._waiting_max or self._stopping is not None:
             self.overloaded += 1
-            return fail(Overloaded(f"{len(self._waiting)} requests wait"))
-        answer: Deferred[Answer] = Deferred()
+            then(Overloaded(f"{len(self._waiting)} requests wait"))
+            return
         self._waiting.append(request)
-        self._answers.append(answer)
+        self._answers.append(then)
         if not self._woken and self._may_begin():
             self._woken = True
             # One turn of the reactor, so that a burst read in this turn shares a transaction.
             self._clock.callLater(0, self._begin)
-        return answer
 
     def stop(self) -> Deferred[None]:
         """Takes no more requests; fires when all that were taken have their answers."""
@@ -192,13 +206,24 @@ class GroupCommit(Generic[Request, Answer]):
                 idle.callback(None)
 
 
-def _deliver(
-    deferreds: list[Deferred[Answer]],
-    outcome: list[Answer] | Exception,
-) -> None:
+def _deliver(answers: list[Then[Answer]], outcome: list[Answer] | Exception) -> None:
     if isinstance(outcome, Exception):
-        for deferred in deferreds:
-            deferred.errback(outcome)
+        for then in answers:
+            _tell(then, outcome)
     else:
-        for deferred, answer in zip(deferreds, outcome, strict=True):
-            deferred.callback(answer)
+        for then, answer in zip(answers, outcome, strict=True):
+            _tell(then, answer)
+
+
+def _tell(then: Then[Answer], outcome: Answer | Exception) -> None:
+    try:
+        then(outcome)
+    except Exception:  # noqa: BLE001 - whatever one does with its answer, the next gets its own
+        log.failure("an answer could not be given")
+
+
+def _fire(deferred: Deferred[Answer], outcome: Answer | Exception) -> None:
+    if isinstance(outcome, Exception):
+        deferred.errback(outcome)
+    else:
+        deferred.callback(outcome)

@@ -203,5 +203,11 @@ class OnlineCharging:
         """
         return self.commits.submit(request)
 
+    def ask_then(
+        self, request: ChargingRequest, then: Callable[[ChargingAnswer | Exception], None]
+    ) -> None:
+        """As `ask`; `then` is called with the committed answer, or with the exception."""
+        self.commits.submit_then(request, then)
+
     async def _charge(self, batch: list[ChargingRequest]) -> list[ChargingAnswer]:
         return await charge(batch, self._store, self._database.transaction, self._line)

@@ -7,7 +7,8 @@ Client by address, strict decoding, authenticators, Message-Authenticator, Proxy
 from __future__ import annotations
 
 from collections import OrderedDict
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple, Protocol
 
 from twisted.logger import Logger
 
@@ -23,9 +24,6 @@ from aaa_server.radius.packet import (
     message_authenticator_fits,
     request_authenticator_fits,
 )
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 Source = tuple[str, int] | tuple[str, int, int, int]  # host and port; IPv6 has two numbers more
 
@@ -50,14 +48,20 @@ class Seen:
         self.reply: bytes | None = None
 
 
+class Sender(Protocol):
+    """Where a request came in, and its reply goes out."""
+
+    def send(self, reply: bytes, source: Source) -> None: ...
+
+
 class Fresh:
     """A valid request, not seen before. `secret` is the one it was signed with.
 
     Whoever answers may set `delay_seconds`: a reply that says no to a guess of a
-    password waits that long.
+    password waits that long. `port` is set by who reads the socket.
     """
 
-    __slots__ = ("client", "delay_seconds", "packet", "role", "secret", "seen", "source")
+    __slots__ = ("client", "delay_seconds", "packet", "port", "role", "secret", "seen", "source")
 
     def __init__(
         self,
@@ -75,6 +79,11 @@ class Fresh:
         self.role = role
         self.seen = seen
         self.delay_seconds = 0.0
+        self.port: Sender | None = None
+
+
+# Is called with a request and its reply's octets, or None for silence.
+Reply = Callable[[Fresh, bytes | None], None]
 
 
 class Resend(NamedTuple):

@@ -22,12 +22,11 @@ from aaa_server.radius.packet import (
     STATUS_SERVER,
     encode_reply,
 )
-from aaa_server.radius.receive import Fresh, Receiver, Resend, Source
+from aaa_server.radius.receive import Fresh, Receiver, Reply, Resend, Source
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from twisted.internet.defer import Deferred
     from twisted.internet.interfaces import IDelayedCall, IReactorFDSet, IReactorTime
     from twisted.python.failure import Failure
 
@@ -35,7 +34,7 @@ if TYPE_CHECKING:
         """What is needed of a reactor."""
 
 
-Answer = Callable[[Fresh], "Deferred[bytes | None]"]
+Answer = Callable[[Fresh, Reply], None]
 
 TURN_DATAGRAMS_MAX = 16  # read at a time, so that replies and the database get their turn
 # The kernel's default holds some 90 requests and drops the rest.
@@ -57,8 +56,9 @@ START_TIME = FREERADIUS + 176
 class RadiusServer:
     """Listens on the auth and acct ports of every address.
 
-    `answer_access` and `answer_accounting` give the whole reply, or None for silence: then,
-    and when they fail, a retransmission is answered as if it were new.
+    `answer_access` and `answer_accounting` get a request and what to call with it and the
+    whole reply, or None for silence: then, and when they fail at once, a retransmission is
+    answered as if it were new.
     `reuse_port` lets several processes share the ports; the `first` of them makes sure that
     nobody else has them, since a socket that shares would never notice.
     """
@@ -136,16 +136,15 @@ class RadiusServer:
             self._count(port.role, "failed")
 
     def _answer(self, fresh: Fresh, port: Port | Face) -> None:
+        fresh.port = port
         if fresh.packet.code == STATUS_SERVER:
-            self._reply(self.status(fresh), fresh, port)
+            self._reply(fresh, self.status(fresh))
             return
         try:
-            answer = self._answers[port.role](fresh)
+            self._answers[port.role](fresh, self._reply)
         except Exception:
             self.receiver.forget(fresh)
             raise
-        answer.addCallback(self._reply, fresh, port)
-        answer.addErrback(self._failed, fresh)
 
     def status(self, fresh: Fresh) -> bytes:
         """The answer to Status-Server: alive, and the counters asked for (RFC 5997)."""
@@ -168,42 +167,31 @@ class RadiusServer:
             message_authenticator=True,
         )
 
-    def _reply(self, reply: bytes | None, fresh: Fresh, port: Port | Face) -> None:
+    def _reply(self, fresh: Fresh, reply: bytes | None) -> None:
         if reply is None:
             self.receiver.forget(fresh)
         elif fresh.delay_seconds:
-            self._reply_later(reply, fresh, port)
+            self._reply_later(reply, fresh)
         else:
-            self._send(reply, fresh, port)
+            self._send(reply, fresh)
 
-    def _reply_later(self, reply: bytes, fresh: Fresh, port: Port | Face) -> None:
+    def _reply_later(self, reply: bytes, fresh: Fresh) -> None:
         if len(self._delayed) >= DELAYED_MAX:
             self._count(fresh.role, "delayed-too-many")
             return
 
         def send() -> None:
             self._delayed.discard(call)
-            self._send(reply, fresh, port)
+            self._send(reply, fresh)
 
         call = self._reactor.callLater(fresh.delay_seconds, send)
         self._delayed.add(call)
 
-    def _send(self, reply: bytes, fresh: Fresh, port: Port | Face) -> None:
-        port.send(reply, fresh.source)
+    def _send(self, reply: bytes, fresh: Fresh) -> None:
+        assert fresh.port is not None
+        fresh.port.send(reply, fresh.source)
         self.receiver.answered(fresh, reply)
         self._count(fresh.role, _REPLIES.get(reply[0], "responses"))
-
-    def _failed(self, failure: Failure, fresh: Fresh) -> None:
-        self._log.failure(
-            "{client}: no answer to request {identifier} from {host} port {port}",
-            failure,
-            client=fresh.client.name,
-            identifier=fresh.packet.identifier,
-            host=fresh.source[0],
-            port=fresh.source[1],
-        )
-        self._count(fresh.role, "failed")
-        self.receiver.forget(fresh)
 
     def _count(self, role: str, what: str) -> None:
         counts = self.receiver.counts
