@@ -50,9 +50,10 @@ compiled: .venv
 	    $(PIP) install -r requirements-compile.txt && $(BIN)/python -m aaa_server.compile; \
 	fi
 
-lint: .venv/.installed-test
+lint: needs .venv/.installed-test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	luacheck --quiet --config lua/.luacheckrc lua
 
 types: .venv/.installed-test
 	$(BIN)/mypy $(SOURCES)

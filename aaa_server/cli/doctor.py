@@ -10,12 +10,13 @@ import socket
 import stat
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import click
 
 from aaa_server import compiled
 from aaa_server.cli.context import Failure, Session, explain, pass_session
+from aaa_server.cli.doctor_freeswitch import Finding, freeswitch
 from aaa_server.cli.output import output_option, show_rows
 
 if TYPE_CHECKING:
@@ -35,15 +36,6 @@ SECRET_OCTETS_MIN = 16  # RFC 2865 §3: large and unguessable, at least 16 octet
 KNOWN_SECRETS = frozenset(
     (b"testing123", b"secret", b"radius", b"password", b"changeme", b"cisco", b"sharedsecret")
 )
-
-
-class Finding(NamedTuple):
-    """`level` is ok, warning or problem; `do` is '' when there is nothing to do."""
-
-    level: str
-    about: str
-    what: str
-    do: str = ""
 
 
 # What to do about each fault of storage.findings, and how bad it is.
@@ -101,15 +93,18 @@ FAULTS = {
 }
 
 
-@click.command()
+@click.group(invoke_without_command=True)
 @output_option
 @pass_session
 @click.pass_context
 def doctor(ctx: click.Context, session: Session) -> None:
     """Look at configuration, database, secrets, clients, ports, clock and price lists.
 
-    Each finding says what to do. Exit status 1 when there is a problem.
+    Each finding says what to do. Exit status 1 when there is a problem. With `freeswitch` it
+    looks at the files of a switch instead.
     """
+    if ctx.invoked_subcommand is not None:
+        return
     session.operator_only("the doctor")
     found = list(_findings(session))
     show_rows(session, Finding._fields, [finding._asdict() for finding in found])
@@ -118,6 +113,9 @@ def doctor(ctx: click.Context, session: Session) -> None:
     click.echo(f"{problems} problems, {warnings} warnings", err=True)
     if problems:
         ctx.exit(1)
+
+
+doctor.add_command(freeswitch)
 
 
 def _findings(session: Session) -> Iterator[Finding]:

@@ -43,7 +43,7 @@ function call.settle(self)
     if not open then
         return true
     end
-    local number, milliseconds, route = open:match("^(%d+):(%d+):([%w_]*)$")
+    local number, milliseconds, route = open:match("^(%d+):(%d+):([%w_%-]*)$")
     local request = {
         phase = "end:" .. number,
         key = key_of(self, tonumber(number)),
@@ -160,6 +160,9 @@ function call.dial_string(self, route, answer, given)
         sky_called = channel.get(session, "sky_called"),
         leg_timeout = settings.ring_seconds,
         leg_progress_timeout = settings.progress_seconds,
+        -- sky-aaa switch-agent asks for the next slice of a leg that has this.
+        sky_agent_sec = settings.slices_by == "agent"
+            and (answer.credit_seconds or 0) > answer.seconds and answer.seconds or nil,
     }
     for name, value in pairs(given or {}) do
         variables[name] = value

@@ -11,7 +11,7 @@ function routes.parse(text, most)
     local list, strange = {}, 0
     local said = type(text) == "string" and text:match("ROUTES:(.*)$") or ""
     for part in said:gmatch("[^|]+") do
-        local name, dial = part:match("^([%w_]+)=(.+)$")
+        local name, dial = part:match("^([%w_%-]+)=(.+)$")
         local number = name == "PSTN" and check.called(dial) or nil
         if name and #name <= NAME_OCTETS_MAX and (number or check.dial(dial)) then
             if #list < most then

@@ -44,7 +44,7 @@ def runtime(request: pytest.FixtureRequest) -> str:
     return request.param
 
 
-def values_of(server: Server, bind: str, auth_port: int | None) -> dict[str, str]:
+def values_of(bind: str) -> dict[str, str]:
     """sky_vars.xml of one test."""
     return {
         "sky_radius_server": "127.0.0.1",
@@ -79,7 +79,7 @@ def new_switch(world: Server, runtime: str) -> Iterator[NewSwitch]:
         )
         lines = (SCRIPTS / "conf" / "dictionary").read_text(encoding="utf-8").splitlines()
         dictionary = "\n".join(line for line in lines if not without or without not in line)
-        values = values_of(world, bind, auth_port)
+        values = values_of(bind)
         globals_ = {**values, "sky_radius_server": f"127.0.0.1:{port}", **more}
         radius = XmlRadius(configuration, dictionary, values)
         made.append(Switch(runtime, radius, globals_, settings, transport))

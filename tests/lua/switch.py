@@ -165,7 +165,7 @@ class Channel:
 
 
 class Switch:
-    """`callees`: by a part of the dial string. `typed`: what the caller answers to each question."""
+    """`callees`: by a part of the dial string. `typed`: the caller's answers to the questions."""
 
     def __init__(
         self,
@@ -432,9 +432,7 @@ class Script:
                 b"consoleLog": lambda level, text: switch.log.append(
                     f"{level.decode()} {text.decode('latin-1')}"
                 ),
-                b"getGlobalVariable": lambda name: switch.globals.get(
-                    name.decode(), ""
-                ).encode(),
+                b"getGlobalVariable": lambda name: switch.globals.get(name.decode(), "").encode(),
             }
         )
         given = {
@@ -471,7 +469,9 @@ class Script:
             lua.globals()[b"package"][b"loaded"][b"socket"] = module(lua)
 
     def attach(self, uuid: bytes) -> int:
-        assert uuid.decode() in self.switch.channels, "Session() of a leg that is gone would dial it"
+        assert uuid.decode() in self.switch.channels, (
+            "Session() of a leg that is gone would dial it"
+        )
         number = len(self.sessions) + 2
         self.sessions[number] = self.switch.channels[uuid.decode()]
         return number
@@ -486,7 +486,7 @@ class Script:
     def method(self, number: int, name: bytes, *arguments: Any) -> Any:
         channel = self.sessions[number]
         assert channel is not None, "the object was destroyed"
-        said = [a.decode("latin-1") if isinstance(a, bytes) else a for a in arguments]
+        said: list[Any] = [a.decode("latin-1") if isinstance(a, bytes) else a for a in arguments]
         switch = self.switch
         if channel is self.channel and channel.variables["direction"] == "inbound":
             switch.steps += 1

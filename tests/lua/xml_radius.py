@@ -33,6 +33,7 @@ OK, TIMEOUT, REJECT = "0", "1", "2"  # of freeradius-client
 # A test does not wait for as long as a caller does.
 SECONDS_OF_A_SECOND = 0.1
 
+
 class Attribute(NamedTuple):
     """A line of the dictionary; `key` as in aaa_server.radius.attribute."""
 
@@ -132,7 +133,9 @@ class XmlRadius:
             if "regex" in said and (match := re.search(said["regex"], value)):
                 value = match[match.lastindex or 0]
             octets = said["format"].replace("%s", value).encode()
-            assert len(octets) <= (247 if attribute.key > 255 else 253), f"{said['name']}: malformed"
+            assert len(octets) <= (247 if attribute.key > 255 else 253), (
+                f"{said['name']}: malformed"
+            )
             found.append((attribute.key, octets))
         return found
 
@@ -158,15 +161,16 @@ class XmlRadius:
         attributes: list[tuple[int, bytes]],
     ) -> bytes | None:
         """The authentic answer of the first server that answers."""
-        params = [(p.attrib["name"], p.attrib["value"]) for p in section.findall("connection/param")]
+        params = [
+            (p.attrib["name"], p.attrib["value"]) for p in section.findall("connection/param")
+        ]
         said = dict(params)
         seconds = int(said["radius_timeout"]) * SECONDS_OF_A_SECOND
         authenticator = os.urandom(16)
         for host, port, secret in (v.split(":") for name, v in params if name == server):
             key = Secret(secret.encode())
             hidden = [
-                (k, key.hide(v, authenticator) if k == USER_PASSWORD else v)
-                for k, v in attributes
+                (k, key.hide(v, authenticator) if k == USER_PASSWORD else v) for k, v in attributes
             ]
             datagram = encode_request(
                 code,
@@ -190,4 +194,3 @@ class XmlRadius:
                     assert reply_fits(reply, datagram[4:20], key)
                     return reply
         return None
-
