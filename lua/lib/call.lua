@@ -127,7 +127,10 @@ function call.authorize(self, request)
     channel.set(session, "sky_bill_msec", answered_before and 0 or nil)
     request.phase = "authorize:" .. number
     request.key = key_of(self, number)
+    -- What the accounting of this call says, whoever does it.
     channel.set(session, "sky_key", request.key)
+    channel.set(session, "sky_ani", request.ani)
+    channel.set(session, "sky_called", request.called)
     local result, get = transport.ask(session, request, self.settings)
     local answer = reply.read(result, get, true, self.settings.routes_max)
     if (answer.strange_routes or 0) > 0 then

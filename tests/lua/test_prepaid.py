@@ -109,6 +109,7 @@ def test_a_call_is_authorised_dialled_ended_and_charged_once(
     assert call.cause == "NORMAL_CLEARING"
     assert len(call.bridges) == 1
     assert switch.stop_sent == [call.uuid]
+    assert (call.variables["sky_called"], call.variables["sky_ani"]) == (LONDON, "15551230001")
     assert held(world, "alice") == (0, 0)
 
 
@@ -375,6 +376,7 @@ def test_no_slice_is_asked_for_where_the_agent_does_it(new_switch: NewSwitch) ->
     answered(switch, talk_seconds=None)
     call = switch.call(PREPAID, LONDON, "acct=nora")
     assert (call.hungup - call.answered) // SECOND in (59, 60)
+    assert "sky_agent_sec='60'" in call.bridges[0]
 
 
 # ------------------------------------------------------------------ the server does not help
