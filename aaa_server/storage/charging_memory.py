@@ -8,6 +8,7 @@ not asked for a while.
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -83,7 +84,10 @@ class Memory:
             self.calls.pop(key, None)
 
     def _make_room(self) -> None:
-        if len(self.accounts) > ACCOUNTS_HELD_MAX:
-            self.accounts.clear()
-        if len(self.calls) > CALLS_HELD_MAX:
-            self.calls.clear()
+        """Let the oldest go, as many as came: all at once would stop the server for a while."""
+        for account_id in list(
+            islice(self.accounts, max(0, len(self.accounts) - ACCOUNTS_HELD_MAX))
+        ):
+            del self.accounts[account_id]
+        for key in list(islice(self.calls, max(0, len(self.calls) - CALLS_HELD_MAX))):
+            del self.calls[key]
