@@ -277,7 +277,8 @@ class CatalogueHolder:
                 self._behind.add(tariff_id)
                 self._catch_up()
                 return
-        await _read(execute, tariff, changed)
+        slice_rows = rates.LOAD_ROWS if at_once else SLICE_ROWS
+        await _read(execute, tariff, changed, slice_rows)
 
     def _catch_up(self) -> None:
         if self._catching_up is None:
@@ -294,7 +295,7 @@ class CatalogueHolder:
                 if changed == tariff.revision:
                     self._behind.discard(tariff.tariff_id)
                 else:
-                    await _read(self._background.execute, tariff, changed)
+                    await _read(self._background.execute, tariff, changed, SLICE_ROWS)
         except DatabaseUnavailable:
             # Looked at again with the next batch that finds a database.
             self._behind.clear()
@@ -334,12 +335,12 @@ class CatalogueHolder:
         }
 
 
-async def _read(execute: Execute, tariff: Tariff, changed: int) -> None:
+async def _read(execute: Execute, tariff: Tariff, changed: int, slice_rows: int) -> None:
     """Bring `tariff` to revision `changed`, a slice at a time."""
     after: rates.Key | None = None
     while True:
         rows = await execute(
-            *rates.rates_since(tariff.tariff_id, tariff.revision, after=after, limit=SLICE_ROWS)
+            *rates.rates_since(tariff.tariff_id, tariff.revision, after=after, limit=slice_rows)
         )
         if not rows:
             break
