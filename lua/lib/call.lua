@@ -90,23 +90,36 @@ function call.query(self, request)
     return answer
 end
 
--- Some may pass when the server cannot be understood: those that the operator has listed.
-local function let_pass(self, request, answer)
+-- Who may call unasked goes this way; nil for everybody else.
+local function pass(self, request)
     local settings = self.settings
     local number = check.called((request.called or ""):match("^%+?(.*)$"))
-    if not reply.failed(answer) or settings.pass_route == "" or not number then
+    local listed = number and (settings.pass_numbers[number]
+        or settings.pass_accounts[request.account or ""])
+    if not listed or settings.pass_route == "" then
+        return nil
+    end
+    return { { name = "PASS", dial = settings.pass_route .. number } }
+end
+
+-- When the server cannot be understood, some may call all the same. And it may know an emergency
+-- number and leave it to the switch where that is dialled.
+local function let_pass(self, request, answer)
+    local ways = (reply.failed(answer) or answer.granted and #answer.routes == 0)
+        and pass(self, request)
+    if not ways then
+        return answer
+    elseif answer.granted then
+        answer.routes = ways
         return answer
     end
-    if not settings.pass_numbers[number] and not settings.pass_accounts[request.account or ""] then
-        return answer
-    end
-    channel.log("warning", "the server is silent: " .. number .. " may pass unasked")
+    channel.log("warning", "the server is silent: " .. request.called .. " may pass unasked")
     return {
         granted = true,
-        seconds = settings.pass_seconds,
-        credit_seconds = settings.pass_seconds,
+        seconds = self.settings.pass_seconds,
+        credit_seconds = self.settings.pass_seconds,
         account = request.account,
-        routes = { { name = "PASS", dial = settings.pass_route .. number } },
+        routes = ways,
     }
 end
 
@@ -161,8 +174,7 @@ function call.dial_string(self, route, answer, given)
         sky_account = channel.get(session, "sky_account"),
         sky_ani = channel.get(session, "sky_ani"),
         sky_called = channel.get(session, "sky_called"),
-        leg_timeout = settings.ring_seconds,
-        leg_progress_timeout = settings.progress_seconds,
+        originate_timeout = settings.ring_seconds,
         -- sky-aaa switch-agent asks for the next slice of a leg that has this.
         sky_agent_sec = settings.slices_by == "agent"
             and (answer.credit_seconds or 0) > answer.seconds and answer.seconds or nil,
@@ -183,7 +195,11 @@ function call.dial_string(self, route, answer, given)
         and (answer.credit_seconds or 0) > answer.seconds and answer.seconds or 0
     list[#list + 1] = ("execute_on_answer_2='lua %ssky_answer.lua %s %.0f'")
         :format(self.folder, self.uuid, more)
-    return "{" .. table.concat(list, ",") .. "}" .. route.dial
+    -- What holds for one leg's ringing counts between brackets alone.
+    return "{" .. table.concat(list, ",") .. "}"
+        .. ("[leg_timeout='%.0f',leg_progress_timeout='%.0f']")
+            :format(settings.ring_seconds, settings.progress_seconds)
+        .. route.dial
 end
 
 local function cause_of(session, answered)
@@ -242,11 +258,7 @@ end
 
 -- The called leg is over, and so are its tasks; or it goes on without its caller, and then not for
 -- long. (What is scheduled in the name of a leg ends with it anyway.)
-local function tidy(self)
-    local callee = check.uuid(channel.get(self.session, "sky_callee"))
-    if not callee then
-        return
-    end
+local function tidy(self, callee)
     channel.api("sched_del", callee)
     if channel.exists(callee) then
         channel.api("sched_hangup",
@@ -257,16 +269,25 @@ end
 -- What happens to the call when its channel goes on elsewhere.
 local function leave(self, answer, outcome)
     local session = self.session
+    local callee = check.uuid(channel.get(session, "sky_callee"))
+    if outcome.where == "moved" then
+        -- The channel's own length counts. With bypassed media the two talk on, and the called
+        -- leg's cut stands; after an attended transfer that leg has gone, and this one is cut.
+        channel.set(session, "sky_bill_msec", nil)
+        if not callee or not channel.exists(callee) then
+            local rest = math.max(1, answer.seconds - math.floor(outcome.milliseconds / 1000))
+            channel.api("sched_hangup", ("+%.0f %s ALLOTTED_TIMEOUT"):format(rest, self.uuid))
+        end
+        return
+    end
+    if callee then
+        tidy(self, callee)
+    end
     if outcome.where == "transferred" then
         -- The dialplan comes next, and perhaps another call: this one is over.
         channel.set(session, "sky_end",
             ("%.0f:%.0f:%s"):format(answer.number, outcome.milliseconds, outcome.route))
         call.settle(self)
-    elseif outcome.where == "moved" then
-        -- It talks on, to another leg: the channel's own length counts, and it is cut instead.
-        channel.set(session, "sky_bill_msec", nil)
-        local rest = math.max(1, answer.seconds - math.floor(outcome.milliseconds / 1000))
-        channel.api("sched_hangup", ("+%.0f %s ALLOTTED_TIMEOUT"):format(rest, self.uuid))
     end
 end
 
@@ -297,7 +318,6 @@ function call.hunt(self, answer, given)
     for name, value in pairs(kept) do
         channel.set(session, name, value)
     end
-    tidy(self)
     leave(self, answer, outcome)
     return outcome
 end

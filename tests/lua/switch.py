@@ -89,7 +89,7 @@ class Callee(NamedTuple):
     cause: str = ""  # instead of an answer
     media_first: bool = False  # 183 with media before the answer or the failure
     caller_leaves_after: float | None = None  # seconds of ringing or of talk
-    transfer: str = ""  # "transferred" or "moved", after talk_seconds
+    transfer: str = ""  # "transferred" or "moved", after talk_seconds; "bypassed" media
     silent: bool = False  # no sign of life while it "rings"
 
 
@@ -328,6 +328,10 @@ class Switch:
             return
         caller.set("originate_disposition", "SUCCESS")
         caller.set("last_bridge_to", leg.uuid)
+        if plan.transfer == "bypassed":
+            # The two are joined by signalling alone, and the application is over at once.
+            caller.state = leg.state = "CS_HIBERNATE"
+            return
         cause = plan.cause or self.talk(caller, leg, plan)
         leg.hang_up(leg.cause or cause)
         caller.set("bridge_hangup_cause", leg.cause)
@@ -569,16 +573,21 @@ class Settings:
 
 
 def read_dial_string(data: str) -> tuple[dict[str, str], str]:
-    """The variables in {} and the one leg behind them; fails on anything that is not that."""
-    found = re.fullmatch(r"\{([^{}]*)\}([^{}\[\],|<>'\" ]+)", data)
+    """The variables and the one leg behind them; fails on anything that is not that.
+
+    How long one leg may ring counts only in its own brackets.
+    """
+    found = re.fullmatch(r"\{([^{}]*)\}\[([^\[\]]*)\]([^{}\[\],|<>'\" ]+)", data)
     assert found is not None, f"no dial string of one leg: {data}"
     variables = {}
-    for part in re.findall(r"(?:[^,']|'[^']*')+", found[1]):
-        name, _, value = part.partition("=")
-        assert re.fullmatch(r"\w+", name), part
-        assert re.fullmatch(r"'[^']*'", value), part
-        variables[name] = value[1:-1]
-    return variables, found[2]
+    for group in (1, 2):
+        for part in re.findall(r"(?:[^,']|'[^']*')+", found[group]):
+            name, _, value = part.partition("=")
+            assert re.fullmatch(r"\w+", name), part
+            assert re.fullmatch(r"'[^']*'", value), part
+            assert (name in ("leg_timeout", "leg_progress_timeout")) == (group == 2), part
+            variables[name] = value[1:-1]
+    return variables, found[3]
 
 
 def stamp(microseconds: int) -> str:

@@ -47,7 +47,7 @@ def payer(server: Server, key: str) -> str:
 
 
 def dialled(call: Channel) -> list[str]:
-    return [data.rpartition("}")[2] for data in call.bridges]
+    return [data.rpartition("]")[2] for data in call.bridges]
 
 
 @pytest.mark.parametrize(

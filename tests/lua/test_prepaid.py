@@ -164,7 +164,7 @@ def test_one_way_out_can_be_asked_for(new_switch: NewSwitch) -> None:
     switch = new_switch()
     answered(switch, "acme")
     call = switch.call(PREPAID, LONDON, "rg_out=21")
-    assert [dial.rpartition("}")[2] for dial in call.bridges] == [f"sofia/gateway/acme/{LONDON}"]
+    assert [dial.rpartition("]")[2] for dial in call.bridges] == [f"sofia/gateway/acme/{LONDON}"]
 
 
 def test_a_query_tells_the_balance_and_leaves_the_rest_to_the_dialplan(
@@ -404,10 +404,31 @@ def test_who_is_listed_may_pass_a_silent_server(
     switch = new_switch(auth_port=free_port(), settings=listed)
     answered(switch, "emergency")
     call = switch.call(PREPAID, LONDON, *arguments)
-    assert [dial.rpartition("}")[2] for dial in call.bridges] == [
+    assert [dial.rpartition("]")[2] for dial in call.bridges] == [
         f"sofia/gateway/emergency/{'112' if 'dest=112' in arguments else LONDON}"
     ]
     assert "sched_hangup +3600" in call.bridges[0]
+
+
+def test_an_emergency_number_may_be_left_to_the_switch(
+    world: Server, new_switch: NewSwitch
+) -> None:
+    """The server lets it pass without money, and names no way out."""
+    if not world.query("SELECT 1 FROM emergency_number WHERE number = '112'"):
+        world.command("emergency", "add", "112")
+
+    def listed(settings: Settings) -> None:
+        settings["pass_numbers"] = {"112": True}
+        settings["pass_route"] = "sofia/gateway/emergency/"
+
+    switch = new_switch(settings=listed)
+    answered(switch, "emergency", talk_seconds=20)
+
+    def passed() -> bool:
+        call = switch.call(PREPAID, "112", "acct=empty")
+        return call.variables["sky_result"] == "ok" and len(call.bridges) == 1
+
+    wait_until(passed, "the server knows the number")
 
 
 def test_nobody_who_is_refused_passes(new_switch: NewSwitch) -> None:
@@ -519,6 +540,24 @@ def test_a_caller_who_talks_on_elsewhere_is_cut_in_time(
     assert granted - 1 <= cdr(world, call.uuid)[1] <= granted
 
 
+def test_with_bypassed_media_the_called_leg_s_cut_stands(
+    world: Server, new_switch: NewSwitch
+) -> None:
+    """There the bridge is over for the script while the two still talk."""
+    switch = new_switch()
+    answered(switch, transfer="bypassed")
+    call = switch.new_call(LONDON)
+    switch.run(call, PREPAID)
+    [leg] = [channel for channel in switch.channels.values() if channel is not call]
+    [(when, group, _)] = switch.tasks
+    assert group == leg.uuid
+    assert abs(when - call.answered - int(call.variables["sky_max_sec"]) * SECOND) <= SECOND
+    switch.wind(switch.now + 90 * SECOND)
+    leg.hang_up("NORMAL_CLEARING")
+    switch.end(call)
+    assert cdr(world, call.uuid)[:3] == ("stop", 90, "RG_22")
+
+
 def test_a_callee_who_is_transferred_pays_for_himself(world: Server, new_switch: NewSwitch) -> None:
     """The caller sends the called leg to another number: its own call, on the caller's account."""
     switch = new_switch()
@@ -625,7 +664,7 @@ def test_routes_that_are_not_one_plain_leg_are_left_out(
 
         def offered() -> bool:
             call = switch.call(PREPAID, LONDON)
-            return [dial.rpartition("}")[2] for dial in call.bridges] == [
+            return [dial.rpartition("]")[2] for dial in call.bridges] == [
                 f"sofia/gateway/acme/{LONDON}"
             ]
 
