@@ -9,7 +9,7 @@ level has a margin.
 from __future__ import annotations
 
 import csv
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -19,6 +19,7 @@ from aaa_server.storage import (
     card_batches,
     cards,
     clients,
+    coupons,
     currencies,
     did_assignments,
     dids,
@@ -28,6 +29,7 @@ from aaa_server.storage import (
     payments,
     rate_groups,
     resource_groups,
+    subscriptions,
     velocity_limits,
     viewer,
 )
@@ -139,6 +141,15 @@ PACKAGE = packages.NewPackage(
 )
 PACKAGE_BUYER = "paula"
 
+# From the first of next month on.
+SUBSCRIBER = "bob"
+SUBSCRIPTION = subscriptions.NewSubscription(
+    name="office line", price_micros=9_900_000, calendar=True
+)
+# Known to everybody, and worth something once; those of `sky-aaa coupon create` are random.
+COUPON_CODE = "DEM0-C0VP-0N10-2026"
+COUPON = coupons.NewCoupons(amount_micros=10_000_000, currency="USD", note="demo")
+
 # Their numbers and PINs are known to everybody; those of `sky-aaa cards create` are random.
 CARDS = (
     card_batches.Secret("770010000014", "111111"),
@@ -203,6 +214,8 @@ def load_demo(cursor: Cursor, keyring: Keyring) -> bool:
     _add_dids(cursor, admin)
     _add_rules(cursor, admin)
     _add_package(cursor, admin)
+    _add_subscription(cursor, admin)
+    _add_coupon(cursor, admin, keyring)
     _add_cards(cursor, admin, keyring)
     for client in CLIENTS:
         new = clients.new(client.name, client.address, client.type)
@@ -226,6 +239,7 @@ def describe() -> str:
     lines.append("Calling cards")
     lines += [f"  {card.number}  PIN {card.pin}" for card in CARDS]
     lines.append(f"  and without PIN from {PINLESS_ANI}: {CARDS[0].number}")
+    lines.append(f"Coupon {COUPON_CODE} is worth 10.00, once, to the operator's own customers")
     lines.append(f"RADIUS clients, all with the secret {SECRET.decode()}")
     lines += [f"  {client.address:<11} {client.type}" for client in CLIENTS]
     lines += ["", "Place a first call:  .venv/bin/sky-aaa demo-call", ""]
@@ -363,7 +377,24 @@ def _add_package(cursor: Cursor, admin: Viewer) -> None:
     new = PACKAGE._replace(owner_id=seller.account_id)
     package = packages.add(cursor, admin, seller, new)
     buyer = accounts.find(cursor, admin, PACKAGE_BUYER)
-    packages.grant(cursor, admin, buyer, package, begin=datetime.now(UTC))
+    granted = packages.grant(cursor, admin, buyer, package, begin=datetime.now(UTC))
+    # The hour of today is paid; from then on it renews itself.
+    renewed = subscriptions.NewSubscription(
+        name=package.name, package=package, begins_at=granted.valid_to
+    )
+    subscriptions.add(cursor, admin, buyer, renewed)
+
+
+def _add_subscription(cursor: Cursor, admin: Viewer) -> None:
+    today = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+    next_month = (today.replace(day=1) + timedelta(days=31)).replace(day=1)
+    subscriber = accounts.find(cursor, admin, SUBSCRIBER)
+    subscriptions.add(cursor, admin, subscriber, SUBSCRIPTION._replace(begins_at=next_month))
+
+
+def _add_coupon(cursor: Cursor, admin: Viewer, keyring: Keyring) -> None:
+    owner = accounts.find(cursor, admin, admin.code)
+    coupons.create(cursor, admin, keyring, owner, COUPON, 1, draw=lambda: COUPON_CODE)
 
 
 def _add_cards(cursor: Cursor, admin: Viewer, keyring: Keyring) -> None:

@@ -20,7 +20,7 @@ from aaa_server.storage.problem import BadValue, Conflict, NotFound
 from aaa_server.storage.viewer import Deed, Viewer, as_owner, may, require
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from datetime import datetime
 
     from psycopg2.extensions import cursor as Cursor
@@ -113,8 +113,12 @@ def create(
     owner: Account,
     new: NewCoupons,
     count: int,
+    draw: Callable[[], str] = draw,
 ) -> list[Made]:
-    """Issue `count` coupons of `owner`, for accounts directly below it. Raises `BadValue`."""
+    """Issue `count` coupons of `owner`, for accounts directly below it. Raises `BadValue`.
+
+    `draw` yields their codes, each another one.
+    """
     require(viewer, Deed.ISSUE, owner.chain, owner.code)
     if owner.kind not in ("admin", "reseller"):
         raise BadValue(f"{owner.code} is a {owner.kind}: the operator and resellers issue coupons")

@@ -53,7 +53,7 @@ def test_the_help_names_every_command_and_imports_none_of_them() -> None:
 @pytest.mark.parametrize(
     ("words", "hint"),
     [
-        (("acount", "list"), "did you mean account?"),
+        (("acount", "list"), "did you mean account"),
         (("account", "lst"), "'list'"),
         (("account", "list", "--knd", "customer"), "'--kind'"),
         (("account", "list", "--kind", "custmer"), "'customer'"),

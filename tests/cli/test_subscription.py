@@ -50,7 +50,7 @@ def test_what_is_due_is_charged_as_it_begins(sky: Sky, demo_url: str) -> None:
     lines = sky("account", "statement", "alice", *JSON).json[-2:]
     assert [line["note"].split(",")[0] for line in lines] == ["line", "line"]
     assert {line["kind"] for line in lines} == {"fee"}
-    [listed] = sky("subscription", "list", *JSON).json
+    [listed] = sky("subscription", "list", "--account", "alice", *JSON).json
     assert listed == {key: made[key] for key in listed}
     with contextlib.closing(connect(demo_url)) as connection:
         charge_recurring(connection, NOW + timedelta(days=32))
@@ -70,7 +70,7 @@ def test_one_that_begins_in_the_future_waits(sky: Sky) -> None:
     ended = ran.json
     assert (ended["given_back"], ended["balance"]) == ("0.000000", "50.000000")
     assert sky("subscription", "list", "--account", "alice", *JSON).json == []
-    [listed] = sky("subscription", "list", "--all", *JSON).json
+    [listed] = sky("subscription", "list", "--account", "alice", "--all", *JSON).json
     assert listed["next_at"] is None
 
 
@@ -78,7 +78,7 @@ def test_a_prepaid_account_that_cannot_pay_gets_none(sky: Sky) -> None:
     ran = sky("subscription", "add", "alice", "--name", "line", "--monthly", "50.000001")
     assert (ran.status, ran.out) == (1, "")
     assert "50.000001 USD is more than alice may spend: 50.000000" in ran.err
-    assert sky("subscription", "list", "--all", *JSON).json == []
+    assert sky("subscription", "list", "--account", "alice", "--all", *JSON).json == []
     assert sky("event", "list", *JSON).json == []
 
 
@@ -104,20 +104,36 @@ def test_without_prorating_nothing_is_given_back(sky: Sky) -> None:
 
 
 def test_an_end_can_be_set_ahead_and_brought_forward(sky: Sky, demo_url: str) -> None:
-    subscribe(sky, "bob", "--name", "rent", "--monthly", "10", "--until", ago(-100))
-    assert sky("subscription", "end", "bob", "rent", "--at", ago(-40)).status == 0
-    ran = sky("subscription", "end", "bob", "rent", "--at", ago(-50))
+    subscribe(sky, "noel", "--name", "rent", "--monthly", "10", "--until", ago(-100))
+    assert sky("subscription", "end", "noel", "rent", "--at", ago(-40)).status == 0
+    ran = sky("subscription", "end", "noel", "rent", "--at", ago(-50))
     assert ran.status == 2
     assert "and not later" in ran.err
-    ran = sky("subscription", "end", "bob", "rent", "--at", ago(1))
+    ran = sky("subscription", "end", "noel", "rent", "--at", ago(1))
     assert ran.status == 2
     assert "it ends then or later" in ran.err
     with contextlib.closing(connect(demo_url)) as connection:
         charge_recurring(connection, NOW + timedelta(days=90))
-    [listed] = sky("subscription", "list", "--all", *JSON).json
-    assert listed["next_at"] is None
-    balance = parse_micros(sky("account", "show", "bob", *JSON).json["balance"])
+    listed = sky("subscription", "list", "--account", "noel", "--all", *JSON).json
+    assert [line["next_at"] for line in listed if line["name"] == "rent"] == [None]
+    balance = parse_micros(sky("account", "show", "noel", *JSON).json["balance"])
     assert -20_000_000 < balance < -10_000_000
+
+
+def test_the_demos_subscriptions_wait_for_their_time(sky: Sky, demo_url: str) -> None:
+    listed = sky("subscription", "list", *JSON).json
+    assert [(line["code"], line["name"], line["status"]) for line in listed] == [
+        ("bob", "office line", "waiting"),
+        ("paula", "uk-60", "waiting"),
+    ]
+    before = sky("account", "show", "bob", *JSON).json["balance"]
+    assert before == "0.000000"
+    with contextlib.closing(connect(demo_url)) as connection:
+        charge_recurring(connection, NOW + timedelta(days=31))
+    assert sky("account", "show", "bob", *JSON).json["balance"] == "-9.900000"
+    assert len(sky("package", "holdings", "paula", *JSON).json) == 2
+    ran = sky("coupon", "redeem", "demo-covp-onio-2o26", "--account", "alice")
+    assert ran.status == 0, ran.err
 
 
 def test_a_package_renews_itself(sky: Sky) -> None:

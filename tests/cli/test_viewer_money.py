@@ -32,7 +32,6 @@ SELECT source.account_id * 1000 + target.account_id, source.parent_id,
   FROM account AS source, account AS target
  WHERE (source.code, target.code)
        IN (('cora', 'carl'), ('alice', 'bob'), ('north', 'alice'), ('bob', 'north'));
-INSERT INTO coupon_key VALUES (1, 'sealed');
 INSERT INTO coupon (owner_id, code_hash, amount_micros, currency)
 SELECT account_id, sha256(code::bytea), 1, 'USD'
   FROM account

@@ -537,7 +537,8 @@ def test_a_released_did_is_its_providers_charge_until_it_is_retired(world: World
     months = [line[:10] for line in world.fees("carrier")]
     assert max(months) <= f"{retired:%Y-%m-%d}"
     world.ask("UPDATE did SET status = 'active'")
-    assert world.ask("SELECT retired_at, acquired_at >= now() - interval '1 hour' FROM did") == [(None, True)]
+    again = "SELECT retired_at, acquired_at >= now() - interval '1 hour' FROM did"
+    assert world.ask(again) == [(None, True)]
 
 
 def test_another_provider_of_a_number_is_paid_from_then_on(world: World) -> None:
