@@ -59,7 +59,7 @@ types: .venv/.installed-test
 	$(BIN)/mypy $(SOURCES)
 
 test: needs lint types
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses=logical --maxprocesses=4 --dist=loadfile
 	@$(MAKE) --no-print-directory test-compiled
 
 # The same claims about the compiled hot path.
