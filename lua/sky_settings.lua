@@ -24,7 +24,8 @@ return {
     orphan_seconds = 60,
 
     -- Who may call while the server is silent, or its answer has lost its attributes. Nobody else
-    -- may. Such calls go over pass_route, the called number put after it; "" lets nobody pass.
+    -- may. Such calls go over pass_route, the called number put after it; "" lets nobody pass. An
+    -- emergency number that the server knows without a way out goes there too, when listed here.
     pass_numbers = {}, -- ["112"] = true, ["911"] = true
     pass_accounts = {}, -- ["fire-brigade"] = true
     pass_route = "", -- "sofia/gateway/emergency/"
@@ -62,16 +63,16 @@ return {
     -- "tone_stream://…". Where there is none ("") a tone is heard instead.
     sounds = {
         choose_language = "",
-        enter_card = "ivr/ivr-please_enter_pin_followed_by_pound.wav",
-        enter_pin = "conference/conf-pin.wav",
+        enter_card = "phrase:voicemail_enter_id:#",
+        enter_pin = "phrase:voicemail_enter_pass:#",
         enter_called = "ivr/ivr-enter_destination_telephone_number.wav",
-        wrong_card = "ivr/ivr-that_was_an_invalid_entry.wav",
-        wrong_called = "ivr/ivr-invalid_number_format.wav",
+        wrong_card = "phrase:voicemail_fail_auth:#",
+        wrong_called = "ivr/ivr-that_was_an_invalid_entry.wav",
         no_credit = "",
         not_available = "ivr/ivr-call_cannot_be_completed_as_dialed.wav",
         balance_is = "",
         time_is = "",
-        registered = "ivr/ivr-thank_you.wav",
+        registered = "",
         new_call = "",
         goodbye = "voicemail/vm-goodbye.wav",
     },
