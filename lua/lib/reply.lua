@@ -37,8 +37,12 @@ function reply.read(result, get, limited, routes_max)
         source = get("Filter-Id"),
         routes = {},
     }
-    if result ~= "0" then
-        answer.reason = reasons.by_name(result == "2" and "rejected" or "silent")
+    if result == "2" then
+        -- mod_xml_radius tells nothing of a Reject but that there was one.
+        answer.reason = code and code ~= 0 and reasons.by_code(code) or reasons.by_name("rejected")
+        return answer
+    elseif result ~= "0" then
+        answer.reason = reasons.by_name("silent")
         return answer
     elseif not code then
         answer.reason = reasons.by_name("lost-attributes")

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["demo", "key_file", "serving"]
 
 SLICED = "127.0.0.9"  # the client that asks for slices
+REJECTED = "127.0.0.10"  # the client that is refused by Access-Reject
 SLICE_SECONDS = 60
 
 NewSwitch = Callable[..., Switch]
@@ -32,6 +33,10 @@ def world(serving: Serving) -> Iterator[Server]:
         started.command(
             "client", "add", "sliced", SLICED, "--type", "freeswitch",
             "--secret-file", "-", "--slice-seconds", str(SLICE_SECONDS), stdin="testing123",
+        )  # fmt: skip
+        started.command(
+            "client", "add", "rejected", REJECTED, "--type", "freeswitch",
+            "--secret-file", "-", "--refuse-with", "reject", stdin="testing123",
         )  # fmt: skip
         yield started
         started.audit()

@@ -16,7 +16,7 @@ from aaa_server.storage import accounts, payments, rate_groups, viewer
 from aaa_server.storage.database import connect, transaction
 from aaa_server.storage.secrets import Keyring
 from tests.integration.server import free_port, wait_until
-from tests.lua.conftest import SLICED
+from tests.lua.conftest import REJECTED, SLICED
 from tests.lua.switch import SECOND, Callee, Channel, Settings, Switch
 
 if TYPE_CHECKING:
@@ -224,6 +224,19 @@ def test_a_refusal_is_told_in_sip_and_nothing_is_dialled(
         "SELECT coalesce(sum(postings), 0) FROM cdr WHERE session_key = %s", call.uuid
     )
     assert charged == 0
+
+
+@TRANSPORTS
+def test_a_reject_is_no_permission_either(
+    world: Server, new_switch: NewSwitch, transport: str
+) -> None:
+    """mod_xml_radius tells nothing of why; the scripts' own client does."""
+    switch = new_switch(bind=REJECTED, transport=transport)
+    call = switch.call(PREPAID, LONDON, "acct=empty")
+    assert (variables(call)["sky_result"], call.sip) == {
+        "xml_radius": ("rejected", "403 Forbidden"),
+        "radius": ("no-credit", "402 Payment Required"),
+    }[transport]
 
 
 def test_one_call_at_once_means_one(world: Server, new_switch: NewSwitch) -> None:
