@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from tests.integration.conftest import demo, key_file, serving
+from tests.integration.nas import Nas
+from tests.integration.server import wait_until
 from tests.lua.switch import RUNTIMES, SCRIPTS, Settings, Switch
 from tests.lua.xml_radius import XmlRadius
 
@@ -38,6 +41,10 @@ def world(serving: Serving) -> Iterator[Server]:
             "client", "add", "rejected", REJECTED, "--type", "freeswitch",
             "--secret-file", "-", "--refuse-with", "reject", stdin="testing123",
         )  # fmt: skip
+        for address in (SLICED, REJECTED):
+            nas = Nas(started, address)
+            question = nas.authorize("first", "nobody", "1")
+            wait_until(partial(nas.try_to_ask, question, seconds=0.3), f"{address} is known")
         yield started
         started.audit()
 
