@@ -413,11 +413,11 @@ def _talk_steps(simulation: Simulation, ledger: Ledger, viewer: Viewer) -> list[
     for number, charge in charges.items():
         if number == PROVIDER:
             about = f"provider {charge.account_code}"
-            used = call.offers[0].price
+            used, free = call.offers[0].price, 0
         else:
             about = f"level {number} {charge.account_code}"
-            used = call.levels[number].price
-        steps += arithmetic(about, used, call.seconds, charge)
+            used, free = call.levels[number].price, call.levels[number].package_seconds
+        steps += arithmetic(about, used, call.seconds, charge, package_seconds=free)
     return steps + margins(charges, viewer)
 
 
