@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
 LOOK_BACK = timedelta(days=32)
+ALWAYS = ("'-infinity'", "'infinity'")
 
 
 def literal(text: str) -> str:

@@ -29,7 +29,7 @@ from aaa_server.charging.requests import (
     Stop,
     Update,
 )
-from aaa_server.storage.arrays import array, bounds, text_array
+from aaa_server.storage.arrays import ALWAYS, array, bounds, text_array
 from aaa_server.storage.charging_memory import Memory
 from aaa_server.storage.charging_meters import read_meters
 from aaa_server.storage.charging_record import statements_for
@@ -488,7 +488,7 @@ def _within(batch: list[ChargingRequest]) -> tuple[str, str]:
     begun = []
     for request in batch:
         if isinstance(request, Rerate):
-            return "'-infinity'", "'infinity'"
+            return ALWAYS
         if isinstance(request, Stop):
             begun.append(request.at - timedelta(milliseconds=request.duration_ms or 0))
         elif isinstance(request, Update):

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from aaa_server.charging.call import NEW, Call, levels_text, offers_text
 from aaa_server.charging.settle import NO_AUTHORIZATION, RERATED, ROUTE_ASSUMED
 from aaa_server.storage.arrays import (
+    ALWAYS,
     array,
     bounds,
     lists_array,
@@ -29,7 +30,8 @@ def statements_for(ledger: Ledger, identifiers: Identifiers) -> list[str]:
     statements = [_prove(ledger)] if ledger.from_memory else []
     if ledger.opened:
         statements.append(_write_calls(list(ledger.opened.values())))
-    reopened = [call for call in ledger.opened.values() if call.recorded]
+    # An attempt that was refused, and perhaps closed, before it was asked for again.
+    reopened = [call for call in ledger.opened.values() if call.recorded or call.version != NEW]
     if reopened:
         statements.append(_reopen_cdrs(reopened))
     going_on = [call for call in ledger.touched.values() if not call.ended]
@@ -169,10 +171,13 @@ def _end_calls(calls: list[Call], ledger: Ledger) -> str:
 
 
 def _reopen_cdrs(calls: list[Call]) -> str:
+    # Where a record was read its month is not known any more; else there is hardly ever one.
+    recorded = any(call.recorded for call in calls)
     return _execute(
         "reopen_cdrs",
         array([call.call_id for call in calls]),
         time_array([call.authorized_at for call in calls]),
+        *(ALWAYS if recorded else bounds([call.authorized_at for call in calls])),
     )
 
 
@@ -322,8 +327,19 @@ def _write_groups(uses: list[tuple[int, GroupUse]]) -> str:
 
 
 def _prove(ledger: Ledger) -> str:
-    accounts = [(key, row) for key, row in ledger.accounts.items() if not row.changed]
-    uses = [(key, row) for key, row in ledger.group_uses.items() if not row.changed]
+    # Nothing is decided by what a provider has, or by how busy a group without limits is; where
+    # that changes, the row is proved when it is written.
+    accounts = [
+        (key, row)
+        for key, row in ledger.accounts.items()
+        if not row.changed and row.profile.kind != "provider"
+    ]
+    groups = ledger.catalogue.resource_groups
+    uses = [
+        (key, row)
+        for key, row in ledger.group_uses.items()
+        if not row.changed and groups[key].is_limited
+    ]
     new = [key for key, call in ledger.opened.items() if call.version == NEW]
     # What is touched proves itself; what is written whole would be a row again, had it ended.
     remembered = [

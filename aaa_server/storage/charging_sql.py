@@ -407,12 +407,15 @@ SELECT call_id, client_id, session_key, account_id, party_id,
 RETURNING 1
 )
 SELECT expect(count(*), cardinality($1)) FROM written""",
-    # A refused attempt that had been closed goes on: its record waits where it will be written.
+    # A refused attempt that had been closed is asked for again: its record waits where the
+    # attempt's end will be written.
     "reopen_cdrs": """
 UPDATE cdr
    SET authorized_at = new.authorized_at
   FROM unnest($1::bigint[], $2::timestamptz[]) AS new (call_id, authorized_at)
- WHERE cdr.call_id = new.call_id""",
+ WHERE cdr.call_id = new.call_id
+   AND cdr.authorized_at >= least($3::timestamptz, now() - interval '32 days')
+   AND cdr.authorized_at < greatest($4::timestamptz, now() + interval '32 days')""",
     "correct_cdrs": """
 UPDATE cdr
    SET duration_ms = new.duration_ms,

@@ -262,7 +262,7 @@ def test_a_refused_attempt_that_goes_on_takes_its_record_along(connection: Conne
     with_years(connection)
     ask(connection, f"PREPARE reopen_cdrs AS {PREPARED['reopen_cdrs']}")
     old = month_of(NOW, -1) + timedelta(hours=1)
-    ask(connection, "EXECUTE reopen_cdrs ('{2}', %s)", ([NOW],))
+    ask(connection, "EXECUTE reopen_cdrs ('{2}', %s, %s, %s)", ([NOW], NOW, NOW))
     [(at, place)] = ask(
         connection, "SELECT authorized_at, tableoid::regclass::text FROM cdr WHERE call_id = 2"
     )
