@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import sys
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -14,6 +15,8 @@ from aaa_server.cli.context import Failure, Session, pass_session
 from aaa_server.config import SERVICES
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from twisted.python.failure import Failure as TwistedFailure
 
     from aaa_server.service import SkyAaa
@@ -52,7 +55,7 @@ def serve(
         config = dataclasses.replace(
             config, radius=dataclasses.replace(config.radius, processes=processes)
         )
-    start_logging(config.log.format, sys.stderr, debug=session.debug)
+    start_logging(config.log.format, sys.stdout, debug=session.debug)
     reactor: Any = started
     options = [] if session.config_path is None else ["--config", str(session.config_path)]
     sky = SkyAaa(config, reactor=reactor, demo=demo, stand_alone=not sibling, options=options)
@@ -65,7 +68,9 @@ def serve(
         stop_reactor(reactor)
 
     if not sibling:
-        sky.ready.addCallback(_say, demo=demo, hot_path=hot_path)
+        # Whoever reads JSON lines is not to meet others among them.
+        say = partial(click.echo, err=config.log.format == "json")
+        sky.ready.addCallback(_say, say, demo=demo, hot_path=hot_path)
     sky.ready.addErrback(cannot)
     reactor.callWhenRunning(sky.startService)
     reactor.addSystemEventTrigger("before", "shutdown", sky.stopService)
@@ -74,22 +79,22 @@ def serve(
         raise Failure(f"the server cannot start: {problem[0]}")
 
 
-def _say(sky: SkyAaa, *, demo: bool, hot_path: str) -> None:
+def _say(sky: SkyAaa, say: Callable[[str], None], *, demo: bool, hot_path: str) -> None:
     """What listens where, and for a demo who may do what with it."""
     assert sky.metrics is not None
     if sky.radius is not None:
         for port in sky.radius.server.ports:
             host, number = port.address
-            click.echo(f"RADIUS {port.role} on {host} port {number}/udp")
+            say(f"RADIUS {port.role} on {host} port {number}/udp")
         for service in sky.beside:
-            click.echo(f"the {service} runs in a process of its own")
+            say(f"the {service} runs in a process of its own")
     else:
-        click.echo("the worker runs; it takes its turn when there is one already")
-    click.echo(f"metrics and health on http port {sky.metrics.port}")
-    click.echo(f"the hot path is {hot_path}")
+        say("the worker runs; it takes its turn when there is one already")
+    say(f"metrics and health on http port {sky.metrics.port}")
+    say(f"the hot path is {hot_path}")
     if demo:
         from aaa_server.demo import describe
 
-        click.echo(describe())
-    click.echo("ready; Ctrl-C stops the server")
+        say(describe())
+    say("ready; Ctrl-C stops the server")
     sys.stdout.flush()

@@ -89,8 +89,8 @@ class Server:
             f"services = {json.dumps(list(services))}\n"
             + "\n".join(f"[{section}]\n{lines}\n" for section, lines in self._sections.items())
         )
-        self._out = folder / "stdout"
-        self._log = folder / "stderr"
+        self._log = folder / "log"
+        self._begun = 0  # where the last start's part of the log begins
         self.process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -100,18 +100,19 @@ class Server:
 
     @property
     def said(self) -> str:
-        """What the last start has printed."""
-        return self._out.read_text(encoding="utf-8")
+        """What the last start has printed and logged."""
+        return self._log.read_bytes()[self._begun :].decode()
 
     def start(self, command: Sequence[str] = (), environ: dict[str, str] | None = None) -> None:
         """Start, and wait until every process answers. `command` instead of `sky-aaa serve`."""
         assert self.process is None, "it runs"
-        with self._out.open("wb") as out, self._log.open("ab") as log:
+        with self._log.open("ab") as log:
+            self._begun = log.tell()
             self.process = subprocess.Popen(
                 command or [SKY_AAA, "--config", str(self.config), "serve"],
                 stdin=subprocess.DEVNULL,
-                stdout=out,
-                stderr=log,
+                stdout=log,
+                stderr=subprocess.STDOUT,
                 env=_environment() | (environ or {}),
                 cwd=self.config.parent,
                 start_new_session=True,
@@ -120,7 +121,7 @@ class Server:
 
     def _listens(self) -> bool:
         assert self.process is not None
-        assert self.process.poll() is None, f"it ended:\n{self.said}{self.log}"
+        assert self.process.poll() is None, f"it ended:\n{self.said}"
         ports = (self.auth_port, self.acct_port)
         return all(sockets_on(port) >= self.processes for port in ports)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -184,3 +185,20 @@ def test_a_signal_while_it_starts_ends_it_without_a_traceback(serving: Serving) 
             assert begun.returncode in (0, 1, -signal.SIGTERM), said
             assert b"Traceback" not in said, said.decode()
         assert sockets_on(server.auth_port) == 0
+
+
+def test_with_json_every_line_on_stdout_is_an_object(serving: Serving) -> None:
+    with serving() as server:
+        server.stop()
+        command = [SKY_AAA, "--config", str(server.config), "serve", "--log", "json"]
+        with subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        ) as process:
+            assert process.stdout is not None
+            assert process.stderr is not None
+            said = next(line for line in process.stderr if line.startswith("ready"))
+            assert said == "ready; Ctrl-C stops the server\n"
+            process.terminate()
+            lines = [json.loads(line) for line in process.stdout]
+        assert all(line.keys() >= {"time", "level", "namespace", "message"} for line in lines)
+        assert lines
