@@ -41,6 +41,7 @@ log = Logger()
 ALIVE_SECONDS = 5.0
 # The table that `show channels` reads is written a moment after the event.
 YOUNG_SECONDS = 5
+START_SLACK_SECONDS = 2
 
 
 class Missing(NamedTuple):
@@ -151,7 +152,10 @@ class Calls:
             legs = list(self._spool.legs.values())
             log.warn("The switch was restarted: {count} channels are lost", count=len(legs))
             self._lose_all([(leg, self._sure_us) for leg in legs], NAS_REBOOT)
-            self._spool.add(ON, "", self._started_us // SECOND_US, list(self._nas))
+            # It closes what was authorised up to a second after it; the uptime has lost up to
+            # another one. What the new run has authorised since it began must stay open.
+            at = self._started_us // SECOND_US - START_SLACK_SECONDS
+            self._spool.add(ON, "", at, list(self._nas))
         self._spool.runs(core)
 
     def _created(self, event: Event) -> None:

@@ -66,6 +66,11 @@ class Journal:
         self._writing: list[Deferred[None]] | None = None
         self._complained_at: float | None = None
 
+    @property
+    def unwritten(self) -> int:
+        """Entries that are not on disk yet, of those that somebody waits for."""
+        return len(self._told) + len(self._writing or ())
+
     def read(self) -> list[Entry]:
         """All entries, in the order in which they were written; opens the file for more.
 

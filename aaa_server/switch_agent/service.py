@@ -244,6 +244,9 @@ def metrics_of(agent: SwitchAgent) -> Metrics:
         lambda: len(spool.records),
     )
     metrics.gauge(
+        "sky_aaa_agent_unwritten", "What is not on disk yet", lambda: spool.journal.unwritten
+    )
+    metrics.gauge(
         "sky_aaa_agent_spool_octets", "The spool's length on disk", lambda: spool.journal.octets
     )
     metrics.counters(
