@@ -16,6 +16,7 @@ from aaa_server.storage.charging_sql import PREPARED, SETTINGS
 from aaa_server.storage.database import connect, transaction
 from aaa_server.worker.job import Job, run_job
 from aaa_server.worker.jobs import jobs_of
+from tests.scenario import Scenario
 
 if TYPE_CHECKING:
     from psycopg2.extensions import connection as Connection
@@ -262,9 +263,29 @@ def test_a_refused_attempt_that_goes_on_takes_its_record_along(connection: Conne
     with_years(connection)
     ask(connection, f"PREPARE reopen_cdrs AS {PREPARED['reopen_cdrs']}")
     old = month_of(NOW, -1) + timedelta(hours=1)
-    ask(connection, "EXECUTE reopen_cdrs ('{2}', %s, %s, %s)", ([NOW], NOW, NOW))
+    ask(connection, "EXECUTE reopen_cdrs ('{2}', %s, '-infinity', 'infinity')", ([NOW],))
     [(at, place)] = ask(
         connection, "SELECT authorized_at, tableoid::regclass::text FROM cdr WHERE call_id = 2"
     )
     assert (at, place) == (NOW, f"cdr_{NOW:%Y_%m}")
     assert at != old
+
+
+def test_an_attempt_that_is_refused_again_and_again_has_one_record(connection: Connection) -> None:
+    scenario = Scenario(connection)
+    scenario.check(
+        """
+        rate      retail 44  0.60 60/60
+        account   acme   0.10  retail
+        at 2026-08-31T23:59:30Z
+        authorize s1 acme 442071838750  -> refused not-enough
+        stop      s1 0s
+        after 40s
+        authorize s1 acme 442071838750  -> refused not-enough
+        after 1s
+        authorize s1 acme 442071838750  -> refused not-enough
+        stop      s1 0s
+        """
+    )
+    rows = ask(connection, "SELECT authorized_at, ended_at FROM cdr")
+    assert rows == [(datetime(2026, 9, 1, 0, 0, 11, tzinfo=UTC),) * 2]
