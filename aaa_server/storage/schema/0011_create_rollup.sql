@@ -31,14 +31,15 @@ CREATE TABLE call_hour (
     effective bigint NOT NULL,                      -- the network did its part: answered, busy, …
     refused bigint NOT NULL,
     seconds bigint NOT NULL,
-    setup_ms bigint NOT NULL,                       -- from authorisation to answer, answered ones
+    timed bigint NOT NULL,                          -- answered, and the end told in time
+    setup_ms bigint NOT NULL,                       -- of those: from authorisation to answer
     longest_seconds integer NOT NULL,
     PRIMARY KEY (hour, account_id, resource_group_id, rate_id, prefix)
 );
 
 -- Charges by the hour in which they were posted; `account_id` is the caller, `party_id` who
--- pays (level 0 …) or is paid (level -1). Prefix and row are the caller's; the provider is
--- the one of the moment of that charge.
+-- pays (level 0 …) or is paid (level -1). Prefix and row are the caller's, `own_rate_id` the
+-- party's; the provider is the one of the moment of that charge.
 CREATE TABLE charge_hour (
     hour timestamptz NOT NULL,
     account_id bigint NOT NULL,
@@ -47,13 +48,15 @@ CREATE TABLE charge_hour (
     provider_id bigint NOT NULL,
     rate_id bigint NOT NULL,
     prefix text NOT NULL,
+    own_rate_id bigint NOT NULL,
     currency text NOT NULL,
     calls bigint NOT NULL,                          -- charged for the first time
     corrections bigint NOT NULL,                    -- rows that correct an earlier charge
     billed_seconds bigint NOT NULL,
     package_seconds bigint NOT NULL,
     amount_micros bigint NOT NULL,
-    PRIMARY KEY (hour, party_id, level, account_id, provider_id, rate_id, prefix, currency)
+    PRIMARY KEY (hour, party_id, level, account_id, provider_id, rate_id, prefix, own_rate_id,
+                 currency)
 );
 
 -- Hours of a rollup that are to be worked out anew. No key and no conflict: transactions at
@@ -84,10 +87,15 @@ RETURNS SETOF call_hour LANGUAGE sql STABLE PARALLEL SAFE AS $$
                                                     'SIP 603'))),
            count(cdr.refusal),
            coalesce(sum(cdr.seconds) FILTER (WHERE cdr.refusal IS NULL), 0)::bigint,
+           count(*) FILTER (WHERE cdr.seconds > 0
+                              AND cdr.refusal IS NULL
+                              AND cdr.ended_by IN ('stop', 'end')),
            coalesce(sum(greatest(
                0,
                1000 * extract(epoch FROM cdr.ended_at - cdr.authorized_at) - cdr.duration_ms
-               )::bigint) FILTER (WHERE cdr.seconds > 0 AND cdr.refusal IS NULL), 0)::bigint,
+               )::bigint) FILTER (WHERE cdr.seconds > 0
+                                    AND cdr.refusal IS NULL
+                                    AND cdr.ended_by IN ('stop', 'end')), 0)::bigint,
            coalesce(max(cdr.seconds) FILTER (WHERE cdr.refusal IS NULL), 0)
       FROM cdr_ever AS cdr
      CROSS JOIN LATERAL (
@@ -110,6 +118,7 @@ RETURNS SETOF charge_hour LANGUAGE sql STABLE PARALLEL SAFE AS $$
            coalesce(CASE charge.level WHEN -1 THEN charge.account_id END, provider.account_id, 0),
            caller.rate_id,
            caller.prefix,
+           charge.rate_id,
            charge.currency,
            count(*) FILTER (WHERE charge.number = 1),
            count(*) FILTER (WHERE charge.number > 1),
@@ -140,7 +149,7 @@ RETURNS SETOF charge_hour LANGUAGE sql STABLE PARALLEL SAFE AS $$
             LIMIT 1) AS provider ON charge.level <> -1
      WHERE charge.at >= begins
        AND charge.at < ends
-     GROUP BY 1, 2, 3, 4, 5, 6, 7, 8
+     GROUP BY 1, 2, 3, 4, 5, 6, 7, 8, 9
 $$;
 
 -- ---------------------------------------------------------------- what is stale
@@ -183,12 +192,13 @@ SELECT DISTINCT 'charge', date_trunc('hour', at, 'UTC') FROM charge;
 -- ---------------------------------------------------------------- who sees what
 
 -- What is not rolled up of [begins, ends): its stale hours, or, where periods are not whole
--- hours, all of it by quarters. A viewer gets its tree's rows, and nothing of routes.
+-- hours, all of it by quarters. A viewer gets its tree's rows, and nothing of routes; who is
+-- one is told by the role that it has taken, for here the owner's rights are in force.
 CREATE FUNCTION uncounted_calls(begins timestamptz, ends timestamptz, rolled boolean)
 RETURNS SETOF call_hour LANGUAGE sql STABLE SECURITY DEFINER PARALLEL SAFE AS $$
     SELECT counted.hour,
            counted.account_id,
-           CASE WHEN viewer_id() IS NULL THEN counted.resource_group_id ELSE 0 END,
+           CASE WHEN current_setting('role') <> 'sky_aaa_viewer' THEN counted.resource_group_id ELSE 0 END,
            counted.rate_id,
            counted.prefix,
            counted.attempts,
@@ -196,9 +206,13 @@ RETURNS SETOF call_hour LANGUAGE sql STABLE SECURITY DEFINER PARALLEL SAFE AS $$
            counted.effective,
            counted.refused,
            counted.seconds,
+           counted.timed,
            counted.setup_ms,
            counted.longest_seconds
-      FROM (SELECT DISTINCT hour AS begins, hour + interval '1 hour' AS ends, interval '1 hour' AS width
+      FROM (SELECT DISTINCT
+                   hour AS begins,
+                   hour + interval '1 hour' AS ends,
+                   interval '1 hour' AS width
               FROM rollup_stale
              WHERE rolled
                AND rollup = 'call'
@@ -208,7 +222,7 @@ RETURNS SETOF call_hour LANGUAGE sql STABLE SECURITY DEFINER PARALLEL SAFE AS $$
             SELECT begins, ends, interval '15 minutes'
              WHERE NOT rolled) AS part
      CROSS JOIN LATERAL count_calls(part.begins, part.ends, part.width) AS counted
-     WHERE viewer_id() IS NULL
+     WHERE current_setting('role') <> 'sky_aaa_viewer'
         OR counted.account_id IN (SELECT account_id FROM account
                                    WHERE chain @> ARRAY[viewer_id()])
 $$;
@@ -219,16 +233,20 @@ RETURNS SETOF charge_hour LANGUAGE sql STABLE SECURITY DEFINER PARALLEL SAFE AS 
            counted.account_id,
            counted.party_id,
            counted.level,
-           CASE WHEN viewer_id() IS NULL THEN counted.provider_id ELSE 0 END,
+           CASE WHEN current_setting('role') <> 'sky_aaa_viewer' THEN counted.provider_id ELSE 0 END,
            counted.rate_id,
            counted.prefix,
+           counted.own_rate_id,
            counted.currency,
            counted.calls,
            counted.corrections,
            counted.billed_seconds,
            counted.package_seconds,
            counted.amount_micros
-      FROM (SELECT DISTINCT hour AS begins, hour + interval '1 hour' AS ends, interval '1 hour' AS width
+      FROM (SELECT DISTINCT
+                   hour AS begins,
+                   hour + interval '1 hour' AS ends,
+                   interval '1 hour' AS width
               FROM rollup_stale
              WHERE rolled
                AND rollup = 'charge'
@@ -238,7 +256,7 @@ RETURNS SETOF charge_hour LANGUAGE sql STABLE SECURITY DEFINER PARALLEL SAFE AS 
             SELECT begins, ends, interval '15 minutes'
              WHERE NOT rolled) AS part
      CROSS JOIN LATERAL count_charges(part.begins, part.ends, part.width) AS counted
-     WHERE viewer_id() IS NULL
+     WHERE current_setting('role') <> 'sky_aaa_viewer'
         OR counted.level >= 0
            AND counted.party_id IN (SELECT account_id FROM account
                                      WHERE chain @> ARRAY[viewer_id()])
@@ -259,10 +277,10 @@ ALTER TABLE call_hour ENABLE ROW LEVEL SECURITY;
 ALTER TABLE charge_hour ENABLE ROW LEVEL SECURITY;
 ALTER TABLE rollup_stale ENABLE ROW LEVEL SECURITY;
 GRANT SELECT (hour, account_id, rate_id, prefix, attempts, answered, effective, refused, seconds,
-              setup_ms, longest_seconds)
+              timed, setup_ms, longest_seconds)
    ON call_hour TO sky_aaa_viewer;
-GRANT SELECT (hour, account_id, party_id, level, rate_id, prefix, currency, calls, corrections,
-              billed_seconds, package_seconds, amount_micros)
+GRANT SELECT (hour, account_id, party_id, level, rate_id, prefix, own_rate_id, currency, calls,
+              corrections, billed_seconds, package_seconds, amount_micros)
    ON charge_hour TO sky_aaa_viewer;
 -- Hours, of everybody: nothing but that somewhere a call has ended.
 GRANT SELECT ON rollup_stale TO sky_aaa_viewer;

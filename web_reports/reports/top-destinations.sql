@@ -1,0 +1,71 @@
+/*
+title = "Top destinations"
+about = "Where most was sold, by when it was posted."
+period = "this-month"
+default_group = ["destination"]
+chart = { label = "destination", value = "revenue" }
+
+[parameters]
+account = { kind = "account", about = "Only calls of this account and those below it." }
+limit = { kind = "integer", about = "How many lines.", default = 20 }
+
+[columns]
+destination = { title = "Destination", kind = "text", group = "coalesce(nullif(rate.destination, ''), charged.prefix)" }
+prefix = { title = "Prefix", kind = "phone", group = "charged.prefix" }
+account = { title = "Account", kind = "text", group = "coalesce(caller.code, '')" }
+currency = { title = "Currency", kind = "currency" }
+calls = { title = "Calls", kind = "integer", total = "sum" }
+minutes = { title = "Minutes", kind = "minutes", total = "sum" }
+revenue = { title = "Revenue", kind = "money", total = "sum" }
+share = { title = "Share", kind = "percent" }
+*/
+WITH charged AS (
+    SELECT hour,
+           account_id,
+           party_id,
+           level,
+           provider_id, -- operator
+           rate_id,
+           prefix,
+           currency,
+           calls,
+           billed_seconds,
+           amount_micros
+      FROM charge_hour
+     WHERE %(rolled)s
+       AND hour >= %(begin)s
+       AND hour < %(end)s
+       AND hour NOT IN (SELECT hour FROM rollup_stale WHERE rollup = 'charge')
+     UNION ALL
+    SELECT hour,
+           account_id,
+           party_id,
+           level,
+           provider_id, -- operator
+           rate_id,
+           prefix,
+           currency,
+           calls,
+           billed_seconds,
+           amount_micros
+      FROM uncounted_charges(%(begin)s, %(end)s, %(rolled)s)
+)
+SELECT {group}
+       charged.currency,
+       sum(charged.calls) AS calls,
+       sum(charged.billed_seconds) AS minutes,
+       sum(charged.amount_micros) AS revenue,
+       floor(1000000 * sum(charged.amount_micros)
+             / nullif(sum(sum(charged.amount_micros)) OVER (PARTITION BY charged.currency), 0)
+             + 0.5)::bigint AS share
+  FROM charged
+  JOIN account AS party ON party.account_id = charged.party_id
+  LEFT JOIN account AS caller ON caller.account_id = charged.account_id
+  LEFT JOIN rate ON rate.rate_id = charged.rate_id
+ WHERE charged.level >= 0
+   AND (party.parent_id = %(viewer_id)s
+        OR charged.level = 0 AND charged.party_id = %(viewer_id)s)
+   AND (%(account)s::bigint IS NULL OR caller.chain @> ARRAY[%(account)s::bigint])
+ GROUP BY {by} charged.currency
+ ORDER BY revenue DESC, {by} charged.currency
+ LIMIT %(limit)s

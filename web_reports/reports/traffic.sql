@@ -1,0 +1,102 @@
+/*
+title = "Traffic"
+about = "Attempts and answers of the calls that ended in the period."
+period = "this-month"
+default_group = ["day"]
+chart = { label = "day", value = "minutes" }
+
+[parameters]
+account = { kind = "account", about = "Only this account and those below it." }
+prefix = { kind = "number", about = "Only destinations that begin so." }
+route = { kind = "text", about = "Only calls over this resource group.", operator_only = true }
+
+[columns]
+month = { title = "Month", kind = "text", group = "to_char(counted.hour AT TIME ZONE %(zone)s, 'YYYY-MM')" }
+day = { title = "Day", kind = "day", group = "(counted.hour AT TIME ZONE %(zone)s)::date" }
+hour = { title = "Hour", kind = "hour", group = "date_trunc('hour', counted.hour AT TIME ZONE %(zone)s)" }
+account = { title = "Account", kind = "text", group = "coalesce(account.code, '')" }
+provider = { title = "Provider", kind = "text", group = "coalesce(provider.code, '')", operator_only = true }
+route = { title = "Route", kind = "text", group = "coalesce(route.name, '')", operator_only = true }
+destination = { title = "Destination", kind = "text", group = "coalesce(nullif(rate.destination, ''), counted.prefix)" }
+prefix = { title = "Prefix", kind = "phone", group = "counted.prefix" }
+attempts = { title = "Attempts", kind = "integer", total = "sum" }
+answered = { title = "Answered", kind = "integer", total = "sum" }
+effective = { title = "Effective", kind = "integer", total = "sum" }
+refused = { title = "Refused", kind = "integer", total = "sum" }
+asr = { title = "ASR", kind = "percent", ratio = ["answered", "attempts"] }
+ner = { title = "NER", kind = "percent", ratio = ["effective", "attempts"] }
+acd = { title = "ACD", kind = "seconds", ratio = ["seconds", "answered"] }
+pdd = { title = "PDD", kind = "milliseconds", ratio = ["setup_ms", "timed"] }
+seconds = { title = "Talk time", kind = "seconds", total = "sum" }
+minutes = { title = "Minutes", kind = "minutes", total = "sum" }
+longest = { title = "Longest", kind = "seconds", total = "max" }
+timed = { title = "Timed", kind = "integer", total = "sum" }
+setup_ms = { title = "Time to answer", kind = "milliseconds", total = "sum" }
+*/
+WITH counted AS (
+    SELECT hour,
+           account_id,
+           resource_group_id, -- operator
+           rate_id,
+           prefix,
+           attempts,
+           answered,
+           effective,
+           refused,
+           seconds,
+           timed,
+           setup_ms,
+           longest_seconds
+      FROM call_hour
+     WHERE %(rolled)s
+       AND hour >= %(begin)s
+       AND hour < %(end)s
+       AND hour NOT IN (SELECT hour FROM rollup_stale WHERE rollup = 'call')
+     UNION ALL
+    SELECT hour,
+           account_id,
+           resource_group_id, -- operator
+           rate_id,
+           prefix,
+           attempts,
+           answered,
+           effective,
+           refused,
+           seconds,
+           timed,
+           setup_ms,
+           longest_seconds
+      FROM uncounted_calls(%(begin)s, %(end)s, %(rolled)s)
+)
+SELECT {group}
+       sum(counted.attempts) AS attempts,
+       sum(counted.answered) AS answered,
+       sum(counted.effective) AS effective,
+       sum(counted.refused) AS refused,
+       sum(counted.seconds) AS seconds,
+       sum(counted.seconds) AS minutes,
+       max(counted.longest_seconds) AS longest,
+       sum(counted.timed) AS timed,
+       sum(counted.setup_ms) AS setup_ms
+  FROM counted
+  LEFT JOIN account ON account.account_id = counted.account_id
+  LEFT JOIN resource_group AS route ON route.resource_group_id = counted.resource_group_id -- operator
+  LEFT JOIN account AS provider ON provider.account_id = route.account_id -- operator
+  LEFT JOIN rate ON rate.rate_id = counted.rate_id
+ WHERE (%(account)s::bigint IS NULL OR account.chain @> ARRAY[%(account)s::bigint])
+   AND (%(prefix)s::text IS NULL OR starts_with(counted.prefix, %(prefix)s))
+   AND (%(route)s::text IS NULL OR route.name = %(route)s) -- operator
+ GROUP BY {by} ()
+ ORDER BY {by} 1
+
+/* tie
+title = "Calls that have a record"
+column = "attempts"
+unless = ["account", "prefix", "route"]
+*/
+SELECT '',
+       count(*)
+  FROM cdr
+ WHERE ended_at >= %(begin)s
+   AND ended_at < %(end)s
+   AND refusal IS NULL
