@@ -43,6 +43,11 @@ class ResourceGroup:
     active: bool
     account_currency: str
 
+    @property
+    def is_limited(self) -> bool:
+        """Whether it can be too busy for another call."""
+        return bool(self.max_calls or self.calls_per_second)
+
 
 class Attachment(NamedTuple):
     """An outbound resource group that a rate group's calls may use."""
