@@ -35,6 +35,8 @@ class Deed(Enum):
     SELL_AS = "make and sell cards of"
     ISSUE = "issue coupons of"
     READ_PIN = "read the PIN of"
+    BILL = "write invoices for"
+    BILL_AS = "write invoices as"
 
 
 class Viewer(NamedTuple):
@@ -73,9 +75,9 @@ def may(viewer: Viewer, deed: Deed, chain: Sequence[int]) -> bool:
             return True
         case Deed.CHANGE:
             return chain[0] != viewer.account_id
-        case Deed.TOP_UP | Deed.MOVE_MONEY | Deed.REDEEM | Deed.SELL_TO | Deed.READ_PIN:
+        case Deed.TOP_UP | Deed.MOVE_MONEY | Deed.REDEEM | Deed.SELL_TO | Deed.READ_PIN | Deed.BILL:
             return len(chain) > 1 and chain[1] == viewer.account_id
-        case Deed.SET_PRICES | Deed.SELL_AS | Deed.ISSUE:
+        case Deed.SET_PRICES | Deed.SELL_AS | Deed.ISSUE | Deed.BILL_AS:
             return chain[0] == viewer.account_id
 
 
@@ -102,6 +104,8 @@ def require(viewer: Viewer, deed: Deed, chain: Sequence[int], code: str) -> None
         Deed.SELL_AS: "a batch of cards is its owner's",
         Deed.ISSUE: "coupons are issued by who gives the money",
         Deed.READ_PIN: "PINs are for the reseller that sells the card",
+        Deed.BILL: "an account is invoiced by its own reseller",
+        Deed.BILL_AS: "a seller's own invoices are its own",
     }.get(deed, "it is not below it")
     raise NotAllowed(f"{viewer.code} may not {deed.value} {code}: {reason}")
 
