@@ -40,6 +40,7 @@ COMMANDS: dict[str, Entry] = {
     "doctor": Entry("doctor", "doctor", "Look for what is wrong and say what to do."),
     "emergency": Entry("emergency", "emergency", "Emergency numbers, which always pass."),
     "event": Entry("event", "event", "What somebody should know: low balances, limits, locks."),
+    "export": Entry("export", "export", "Files for accounting programs, from the ledger."),
     "import-rates": Entry("import_rates", "import_rates", "Import a rate file, all or nothing."),
     "limit": Entry("limit", "limit", "Limits against fraud: calls, minutes, money a period."),
     "jobs": Entry("jobs", "jobs", "The worker's jobs: list, run."),
@@ -50,6 +51,7 @@ COMMANDS: dict[str, Entry] = {
     "payment": Entry("payment", "payment", "Payments: add, list, refund."),
     "rate": Entry("rate", "rate", "Rates: add, set, close, look up."),
     "rate-group": Entry("rate_group", "rate_group", "Price lists and the routes of their calls."),
+    "report": Entry("report", "report", "Reports: calls, traffic, margin, receivables, and more."),
     "rerate": Entry("rerate", "rerate", "Charge calls anew by the price lists as they are now."),
     "resource-group": Entry(
         "resource_group", "resource_group", "Carrier connections, RG_xx: add, list, show, set."
