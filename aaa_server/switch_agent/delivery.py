@@ -62,6 +62,7 @@ class Delivery:
             self._under_way[record.number] = record
             sending = ensureDeferred(self._send(record))
             sending.addErrback(self._broken, record)
+        self._set_alarm()
 
     def stop(self) -> None:
         """Send nothing more; what is under way may still be answered."""
@@ -122,9 +123,19 @@ class Delivery:
         waits = min(2 * waited, ALONE_SECONDS_MAX)
         self._later[record.number] = (self._clock.seconds() + waits, waits)
         log.warn("A record is not acknowledged while others are; again in {waits} s", waits=waits)
-        if self._alarm is None or not self._alarm.active():
-            self._alarm = self._clock.callLater(waits, self.wake)
         self.wake()
+
+    def _set_alarm(self) -> None:
+        """Have somebody wake up when the next of those that were put off may be sent."""
+        if self._alarm is not None and self._alarm.active():
+            return
+        records = self._spool.records
+        self._later = {number: at for number, at in self._later.items() if number in records}
+        if self._later:
+            now = self._clock.seconds()
+            left = min(at for at, _ in self._later.values()) - now
+            # One whose time has come already waits for its turn, and not for the clock.
+            self._alarm = self._clock.callLater(left if left > 0 else PAUSE_SECONDS_MIN, self.wake)
 
     def _pause(self, began: float) -> None:
         if self.silent_since is None:

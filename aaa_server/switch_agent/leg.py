@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from aaa_server.switch_agent.event_socket import Event
 
-UUID = re.compile(r"[0-9A-Za-z][0-9A-Za-z._-]{0,63}")
-KEY = re.compile(r"[0-9A-Za-z][0-9A-Za-z._-]{0,63}(/[0-9]{1,4})?")
+# One word of a command. Not only uuids: with inbound-use-callid-as-uuid it is a SIP Call-ID.
+UUID = re.compile(r"[!-.0-~]{1,128}")
+KEY = re.compile(rf"{UUID.pattern}(/[0-9]{{1,4}})?")
 VALUE_CHARACTERS_MAX = 247
 CALL_SECONDS_MAX = 31 * 86_400
 

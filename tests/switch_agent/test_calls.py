@@ -313,6 +313,17 @@ def test_without_a_secret_it_does_not_start(tmp_path: Any) -> None:
     assert "[switch_agent] secret" in done.stderr
 
 
+def test_it_is_the_operator_s(tmp_path: Any) -> None:
+    config = tmp_path / "agent.toml"
+    config.write_text("")
+    done = subprocess.run(
+        [SKY_AAA, "--config", config, "--as", "alice", "switch-agent"],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert "the operator's" in done.stderr
+
+
 def test_a_wrong_password_is_told_and_tried_again(
     world: Server, switch: FreeSwitch, new_agent: NewAgent
 ) -> None:
