@@ -439,7 +439,7 @@ INSERT INTO charge (call_id, level, number, account_id, currency, amount_micros,
                     billed_seconds, rate_id, prefix, exchange_e10, package_seconds)
 SELECT *
   FROM unnest($1::bigint[], $2::smallint[], $3::smallint[], $4::bigint[], $5::text[],
-              $6::bigint[], $7::int[], $8::bigint[], $9::text[], $10::bigint[], $11::int[])""",
+              $6::bigint[], $7::int[], $8::bigint[], $9::text[], $10::numeric[], $11::int[])""",
     "write_holdings": """
 UPDATE package_holding
    SET used_seconds = new.used_seconds,

@@ -149,7 +149,8 @@ LAWS = {
 
 # Numbers of calls and transactions differ from run to run; calls are named by their keys.
 ROWS = {
-    "account": "SELECT to_jsonb(account) - 'created_at' FROM account",
+    # A batch that changes an account twice revises it once.
+    "account": "SELECT to_jsonb(account) - 'created_at' - 'revision' FROM account",
     "resource_group": "SELECT to_jsonb(resource_group) FROM resource_group",
     "package_holding": "SELECT to_jsonb(package_holding) FROM package_holding",
     "velocity_use": "SELECT to_jsonb(velocity_use) FROM velocity_use",

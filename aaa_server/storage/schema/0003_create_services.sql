@@ -25,7 +25,8 @@ ALTER TABLE charge DROP CONSTRAINT charge_billed_seconds_check;
 ALTER TABLE charge
     ADD CHECK (number > 1 OR (amount_micros >= 0 AND billed_seconds >= 0)),
     -- Units of the account's currency that one of the price list's was worth.
-    ADD COLUMN exchange_e10 bigint NOT NULL DEFAULT 10000000000,
+    -- Wider than the rates that are entered: those may be turned round.
+    ADD COLUMN exchange_e10 numeric(30) NOT NULL DEFAULT 10000000000,
     ADD COLUMN package_seconds integer NOT NULL DEFAULT 0,
     -- When it was posted, which decides the invoice it stands on; not when the call was.
     ADD COLUMN at timestamptz NOT NULL DEFAULT now();
