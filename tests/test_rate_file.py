@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from openpyxl import Workbook
 
 from aaa_server import rate_file
-from aaa_server.rate_file import BadLine, Defaults, RateFile, Unreadable
+from aaa_server.rate_file import Defaults, RateFile
 from aaa_server.rating.money import format_micros, format_nanos
+from aaa_server.sheet import BadLine, Unreadable
 from aaa_server.storage.rates import RateRow
 
 if TYPE_CHECKING:

@@ -23,6 +23,8 @@ LAYERS = {
     f"{PACKAGE}.storage": 3,
     f"{PACKAGE}.group_commit": 3,
     f"{PACKAGE}.rate_file": 3,
+    f"{PACKAGE}.sheet": 3,
+    f"{PACKAGE}.provider_file": 3,
     f"{PACKAGE}.radius": 3,
     f"{PACKAGE}.diameter": 3,
     f"{PACKAGE}.online_charging": 4,

@@ -16,13 +16,15 @@ from aaa_server.cli.context import BadData, Session, pass_session
 from aaa_server.cli.output import Things, output_option, price, show_record, show_rows
 from aaa_server.cli.price_list import Choice, instant, price_list_options
 from aaa_server.rating.steps import format_steps
+from aaa_server.sheet import Unreadable
 from aaa_server.storage import rates
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     from aaa_server.cli.price_list import PriceList
-    from aaa_server.rate_file import BadLine, RateFile
+    from aaa_server.rate_file import RateFile
+    from aaa_server.sheet import BadLine
     from aaa_server.storage.rates import Change, RateRow
 
 CHANGES_SHOWN_MAX = 100  # in a table; JSON and CSV have all
@@ -96,7 +98,7 @@ def import_rates(
                 mapping=meanings,
                 progress=progress("reading"),
             )
-        except rate_file.Unreadable as error:
+        except Unreadable as error:
             raise BadData(str(error)) from error
         _refuse_bad(session, found, file, skip_errors=skip_errors)
         with session.transaction(connection) as work:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 PARTIES = ("customer", "reseller", "provider", "seller")
 BOOKS = (
     "sales", "fees", "purchases", "cash", "adjustments", "coupons", "cards", "transfers",
-    "exchange", "rounding", "opening",
+    "exchange", "rounding", "tax", "opening",
 )  # fmt: skip
 SECTIONS = ("base", "party", "account", "book", "seller", "bu_key", "datev")
 DATEV_KEYS = ("consultant", "client", "account_length", "year_begins")
@@ -54,6 +54,7 @@ BASES: dict[str, dict[str, dict[str, str]]] = {
             "transfers": "Equity:Transfers",
             "exchange": "Equity:Exchange",
             "rounding": "Expenses:Rounding",
+            "tax": "Liabilities:Tax",
             "opening": "Equity:Opening-Balances",
         },
         "seller": {
@@ -65,6 +66,7 @@ BASES: dict[str, dict[str, dict[str, str]]] = {
             "transfers": "Equity:Transfers",
             "exchange": "Equity:Exchange",
             "rounding": "Expenses:Rounding",
+            "tax": "Assets:Input-Tax",
         },
     },
     "skr03": {
@@ -80,6 +82,7 @@ BASES: dict[str, dict[str, dict[str, str]]] = {
             "transfers": "1360",
             "exchange": "2150",
             "rounding": "2300",
+            "tax": "1770",
             "opening": "9000",
         },
         "seller": {
@@ -91,6 +94,7 @@ BASES: dict[str, dict[str, dict[str, str]]] = {
             "transfers": "1360",
             "exchange": "2150",
             "rounding": "2300",
+            "tax": "1570",
         },
     },
     "skr04": {
@@ -106,6 +110,7 @@ BASES: dict[str, dict[str, dict[str, str]]] = {
             "transfers": "1460",
             "exchange": "6880",
             "rounding": "6300",
+            "tax": "3800",
             "opening": "9000",
         },
         "seller": {
@@ -117,6 +122,7 @@ BASES: dict[str, dict[str, dict[str, str]]] = {
             "transfers": "1460",
             "exchange": "6880",
             "rounding": "6300",
+            "tax": "1400",
         },
     },
     "none": {"party": {}, "book": {}, "seller": {}},

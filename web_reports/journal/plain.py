@@ -8,6 +8,7 @@ from datetime import UTC
 from typing import TYPE_CHECKING
 
 from aaa_server.rating.money import format_micros
+from web_reports.cells import neutral
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -32,8 +33,8 @@ def write(book: Book, lines: Iterator[Line]) -> Iterator[bytes]:
             line.number,
             line.at.astimezone(UTC).isoformat() if line.at else "",
             line.kind,
-            line.reference,
-            line.note,
+            neutral(line.reference),
+            neutral(line.note),
             line.postings,
         )
         sides = ((line.party, -line.credit_micros), (line.book, line.credit_micros))
@@ -43,7 +44,7 @@ def write(book: Book, lines: Iterator[Line]) -> Iterator[bytes]:
                 (
                     *shared,
                     account.name,
-                    account.title,
+                    neutral(account.title),
                     line.currency,
                     format_micros(debit) if debit > 0 else "",
                     format_micros(-debit) if debit < 0 else "",

@@ -1,0 +1,187 @@
+"""Tables that others send, CSV or XLSX: the form is found by itself, cells come as text.
+
+Nothing is guessed about what a cell says. What cannot be read says why and what to do.
+"""
+
+from __future__ import annotations
+
+import codecs
+import contextlib
+import csv
+import re
+import warnings
+import zipfile
+import zlib
+from datetime import UTC, date, datetime, time
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    import io
+    from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
+    from zoneinfo import ZoneInfo
+
+HEADER_WITHIN_LINES = 30  # titles, addresses and notices may stand above the headers
+
+_GERMAN_DATE = re.compile(r"([0-9]{1,2})\.([0-9]{1,2})\.([0-9]{4})(.*)")
+
+
+class Unreadable(Exception):
+    """It is no such file, or its columns cannot be told; the text says what and what to do."""
+
+
+class BadLine(NamedTuple):
+    """One thing that is wrong. `column` is the header as it stands in the file."""
+
+    line: int
+    column: str
+    value: str
+    reason: str
+
+
+class Sheet(NamedTuple):
+    """The lines of a file with their numbers, and how they are written."""
+
+    lines: Iterator[tuple[int, Sequence[str]]]
+    decimal_comma: bool
+    position: Callable[[], int]
+    size: int
+
+
+@contextlib.contextmanager
+def opened(path: Path, *, columns: int) -> Iterator[Sheet]:
+    """The table at `path`, which has `columns` columns or so. Raises `Unreadable`, `OSError`."""
+    with path.open("rb") as file:
+        start = file.read(8)
+        file.seek(0)
+        if start.startswith(b"PK\x03\x04"):
+            table = _open_xlsx(file, path)
+        elif start.startswith(b"\xd0\xcf\x11\xe0"):
+            raise Unreadable(f"{path}: the old Excel format (XLS): save it as XLSX or CSV")
+        else:
+            table = _open_csv(file, path, columns)
+        try:
+            yield table
+        except UnicodeDecodeError as error:
+            raise Unreadable(
+                f"{path}: not UTF-8 (octet 0x{error.object[error.start]:02x}): save it as UTF-8"
+            ) from error
+
+
+def instant(text: str, zone: ZoneInfo) -> datetime:
+    """The instant in UTC; one without a zone is of `zone`. Raises `ValueError`."""
+    german = _GERMAN_DATE.fullmatch(text)
+    if german is not None:
+        iso = f"{german[3]}-{german[2]:0>2}-{german[1]:0>2}{german[4]}"
+    elif re.match(r"[0-9]{4}/", text):
+        iso = text.replace("/", "-")
+    else:
+        iso = text
+    try:
+        when = datetime.fromisoformat(iso)
+        if when.tzinfo is None:
+            when = when.replace(tzinfo=zone)
+        return when.astimezone(UTC)
+    except (ValueError, OverflowError):
+        raise ValueError(
+            "it is no date that has only one reading: 2026-11-22, 2026-11-22 18:30 or "
+            "2026-11-22T18:30:00Z do"
+        ) from None
+
+
+def _open_csv(file: io.BufferedReader, path: Path, columns: int) -> Sheet:
+    size = path.stat().st_size
+    start = file.read(64 * 1024)
+    file.seek(0)
+    if start.startswith((b"\xff\xfe", b"\xfe\xff")):
+        raise Unreadable(f"{path}: UTF-16 text: save it as UTF-8")
+    delimiter = _delimiter(start.decode("utf-8-sig", errors="replace"), columns)
+    text = codecs.iterdecode(file, "utf-8-sig")
+    # strict: a quote that is never closed must not swallow the rest of the file.
+    reader = csv.reader(text, delimiter=delimiter, strict=True)
+
+    def lines() -> Iterator[tuple[int, Sequence[str]]]:
+        line = 1
+        try:
+            for cells in reader:
+                yield line, cells
+                line = reader.line_num + 1
+        except csv.Error as error:
+            raise Unreadable(f"{path}: line {line}: {error}") from error
+
+    return Sheet(lines(), delimiter == ";", file.tell, size)
+
+
+def _delimiter(start: str, columns: int) -> str:
+    """The separator that the first lines have most of, quoted text left out."""
+    told = re.match(r"sep=(.)\r?\n", start)
+    if told is not None:
+        return told[1]
+    counts = dict.fromkeys(";\t,", 0)
+    for line in start.splitlines()[:HEADER_WITHIN_LINES]:
+        bare = re.sub(r'"[^"]*"', "", line)
+        for delimiter in counts:
+            # A line's worth at most, so that a sentence full of commas does not outvote all.
+            counts[delimiter] += min(bare.count(delimiter), columns)
+    # Where there are as many: decimal commas and sentences make commas, nothing makes the others.
+    return max(counts, key=lambda delimiter: counts[delimiter])
+
+
+def _open_xlsx(file: io.BufferedReader, path: Path) -> Sheet:
+    from openpyxl import load_workbook
+    from openpyxl.utils.exceptions import InvalidFileException
+
+    # What openpyxl lets out of a broken archive or its XML (ParseError is a SyntaxError).
+    broken = (
+        InvalidFileException,
+        zipfile.BadZipFile,
+        zlib.error,
+        SyntaxError,
+        LookupError,
+        ValueError,
+        TypeError,
+        EOFError,
+    )
+    try:
+        with warnings.catch_warnings():
+            # Unknown extensions and styles are no concern of the numbers in the cells.
+            warnings.simplefilter("ignore")
+            book = load_workbook(file, read_only=True, data_only=True)
+            sheet = book.active
+    except broken as error:
+        raise Unreadable(f"{path}: not a readable XLSX file: {error}") from error
+    if sheet is None or not hasattr(sheet, "iter_rows"):
+        raise Unreadable(f"{path}: its active sheet is no table")
+    reached = 0
+
+    def lines() -> Iterator[tuple[int, Sequence[str]]]:
+        nonlocal reached
+        try:
+            for line, cells in enumerate(sheet.iter_rows(values_only=True), 1):
+                reached = line
+                yield line, [_cell_text(cell) for cell in cells]
+        except broken as error:
+            raise Unreadable(f"{path}: behind line {reached}: broken XLSX: {error}") from error
+
+    return Sheet(lines(), False, lambda: reached, sheet.max_row or 0)
+
+
+def _cell_text(cell: Any) -> str:
+    """A spreadsheet's cell as its text would stand in a CSV file."""
+    match cell:
+        case None:
+            return ""
+        case str():
+            return cell
+        case bool():
+            return "yes" if cell else "no"
+        case int():
+            return str(cell)
+        case float():
+            # 15 digits are what a spreadsheet shows; the rest is binary noise.
+            return format(Decimal(format(cell, ".15g")), "f")
+        case datetime() | date() | time():
+            return cell.isoformat()
+        case _:
+            return str(cell)
