@@ -306,7 +306,8 @@ class Calls:
         listed = channels_of(await self._switch.job("show channels as json"))
         self._nobodys &= listed
         for uuid in listed - self._spool.legs.keys() - self._nobodys:
-            said = await self._switch.api(f"uuid_dump {uuid} plain")
+            # "txt" quotes its values as events do; "plain", despite its name, does not.
+            said = await self._switch.api(f"uuid_dump {uuid} txt")
             event = event_of(said.encode())
             if event.uuid != uuid:
                 continue  # it has ended in the meantime

@@ -125,7 +125,7 @@ class Frames:
 
 
 def event_of(octets: bytes) -> Event:
-    """The event in a frame's body, or in the output of `uuid_dump UUID plain`."""
+    """The event in a frame's body, or in the output of `uuid_dump UUID txt`."""
     head, _, body = octets.partition(b"\n\n")
     return Event(dict(_lines(head)), body.decode("utf-8", "replace"))
 

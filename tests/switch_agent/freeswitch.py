@@ -229,8 +229,10 @@ class FreeSwitch:
 
     # ------------------------------------------------------------------ events
 
-    def serialized(self, name: str, headers: list[tuple[str, str]], body: str = "") -> str:
-        """switch_event_serialize with quoting."""
+    def serialized(
+        self, name: str, headers: list[tuple[str, str]], body: str = "", *, quoted: bool = True
+    ) -> str:
+        """switch_event_serialize."""
         now = time.time()
         self.sequence += 1
         at = datetime.fromtimestamp(now, UTC)
@@ -249,7 +251,10 @@ class FreeSwitch:
             ("Event-Calling-Line-Number", "630"),
             ("Event-Sequence", str(self.sequence)),
         ]
-        text = "".join(f"{key}: {quote(said, safe='/,()*')}\n" for key, said in base + headers)
+        lines = [
+            (key, quote(said, safe="/,()*") if quoted else said) for key, said in base + headers
+        ]
+        text = "".join(f"{key}: {said}\n" for key, said in lines)
         return text + (f"Content-Length: {len(body.encode())}\n\n{body}" if body else "\n")
 
     def fire(self, name: str, headers: list[tuple[str, str]], body: str = "") -> None:
@@ -286,7 +291,8 @@ class FreeSwitch:
         known = {
             "direction": direction, "uuid": uuid, "session_id": "4", "sip_network_ip": "192.0.2.7",
             "sip_call_id": f"call-{uuid}@192.0.2.7",
-            "rtp_local_sdp_str": "v=0\no=FreeSWITCH 1 2 IN IP4 192.0.2.1\n",
+            # Two line breaks: whoever reads it unquoted loses all that follows.
+            "rtp_local_sdp_str": "v=0\no=FreeSWITCH 1 2 IN IP4 192.0.2.1\n\n100%25",
         }  # fmt: skip
         created_us = now_us() - int(ago * SECOND)
         with self.lock:
@@ -400,10 +406,9 @@ class FreeSwitch:
             }
             for channel in self.channels.values()
         ]
-        found: dict[str, object] = {"row_count": len(rows)}
-        if rows:
-            found["rows"] = rows
-        return json.dumps(found, separators=(",", ":"))
+        if not rows:
+            return '{"row_count": 0}\n'
+        return json.dumps({"row_count": len(rows), "rows": rows}, separators=(",", ":"))
 
     def uuid_kill(self, uuid: str, cause: str = "NORMAL_CLEARING") -> str:
         channel = self.channels.get(uuid)
@@ -416,11 +421,11 @@ class FreeSwitch:
         return "true" if uuid in self.channels else "false"
 
     def uuid_dump(self, uuid: str, form: str) -> str:
-        assert form == "plain"
         channel = self.channels.get(uuid)
         if channel is None:
             return "-ERR No such channel!\n"
-        return self.serialized("CHANNEL_DATA", channel.headers())
+        # switch_event_serialize(event, &buf, strcasecmp(format, "plain")): all but plain is quoted.
+        return self.serialized("CHANNEL_DATA", channel.headers(), quoted=form != "plain")
 
     def sched_hangup(self, when: str, uuid: str, cause: str = "ALLOTTED_TIMEOUT") -> str:
         channel = self.channels.get(uuid)
