@@ -27,6 +27,7 @@ COMMANDS: dict[str, Entry] = {
     "account": Entry("account", "account", "Accounts: add, list, show, set, top up, statement."),
     "adjustment": Entry("adjustment", "adjustment", "Corrections by hand, each with a reason."),
     "audit": Entry("audit", "audit", "Prove balances, reservations and charges from the ledger."),
+    "billing": Entry("billing", "billing", "How accounts are invoiced: address, VAT id, tax."),
     "calls": Entry("calls", "calls", "Calls in progress; have a switch end them."),
     "cards": Entry("cards", "cards", "Calling cards: make, activate, print, block, void."),
     "cdr": Entry("cdr", "cdr", "Call records: list, show, explain a charge."),
@@ -42,6 +43,8 @@ COMMANDS: dict[str, Entry] = {
     "event": Entry("event", "event", "What somebody should know: low balances, limits, locks."),
     "export": Entry("export", "export", "Files for accounting programs, from the ledger."),
     "import-rates": Entry("import_rates", "import_rates", "Import a rate file, all or nothing."),
+    "invoice": Entry("invoice", "invoice", "Invoices: run, list, PDF, credit, pay, send."),
+    "issuer": Entry("issuer", "issuer", "What stands on invoices: address, bank, logo, numbers."),
     "limit": Entry("limit", "limit", "Limits against fraud: calls, minutes, money a period."),
     "jobs": Entry("jobs", "jobs", "The worker's jobs: list, run."),
     "map": Entry("map", "map_", "Extension and ANI maps: whose call it is."),
@@ -49,9 +52,13 @@ COMMANDS: dict[str, Entry] = {
     "number-rule": Entry("number_rule", "number_rule", "Rewrite or block numbers; try it."),
     "package": Entry("package", "package", "Prepaid seconds: offer them, grant them, holdings."),
     "payment": Entry("payment", "payment", "Payments: add, list, refund."),
+    "period": Entry("period", "period", "Close months that are over and invoiced."),
     "rate": Entry("rate", "rate", "Rates: add, set, close, look up."),
     "rate-group": Entry("rate_group", "rate_group", "Price lists and the routes of their calls."),
     "report": Entry("report", "report", "Reports: calls, traffic, margin, receivables, and more."),
+    "reconciliation": Entry(
+        "reconciliation", "group", "A provider's call records against ours; what to dispute."
+    ),
     "rerate": Entry("rerate", "rerate", "Charge calls anew by the price lists as they are now."),
     "resource-group": Entry(
         "resource_group", "resource_group", "Carrier connections, RG_xx: add, list, show, set."
@@ -72,6 +79,7 @@ COMMANDS: dict[str, Entry] = {
     "subscription": Entry(
         "subscription", "subscription", "What is paid again each period: add, list, end."
     ),
+    "tax": Entry("tax", "tax", "Tax rates by country: add, list, close."),
     "transfer": Entry("transfer", "transfer", "Move money between two accounts of one seller."),
 }
 

@@ -120,7 +120,13 @@ def obstacle(issuer: Issuer, profile: Profile, buyer: Buyer, rates: list[issuers
             f"`sky-aaa billing set {buyer.code} …`",
         )
     try:
-        tax_of(profile, rates, day)
+        tax = tax_of(profile, rates, day)
+        if tax.category == arithmetic.STANDARD and not (issuer.vat_id or issuer.tax_number):
+            return Refused(
+                buyer.code,
+                f"its seller {buyer.issuer_code} takes tax without a VAT id or tax number: "
+                f"`sky-aaa issuer set {buyer.issuer_code} --vat-id …`",
+            )
         if profile.treatment == "reverse-charge":
             issuers.check_vat_id(profile.vat_id, profile.country)
             if not issuer.vat_id:
