@@ -106,8 +106,9 @@ def _where(error: TemplateError) -> str:
     name, line = getattr(error, "name", None), getattr(error, "lineno", None)
     trace = error.__traceback__
     while trace is not None:
-        if trace.tb_frame.f_code.co_filename.endswith(".jinja"):
-            name, line = trace.tb_frame.f_code.co_filename, trace.tb_lineno
+        file = trace.tb_frame.f_code.co_filename
+        if file.endswith(".jinja") or file == "<template>":
+            name, line = (name if file == "<template>" else file), trace.tb_lineno
         trace = trace.tb_next
     return f"template {name or 'report.html.jinja'}, line {line or '?'}: {error}"
 

@@ -182,7 +182,7 @@ def _reader(cursor: Cursor, eyes: Viewer, question: Question) -> tuple[str, Zone
     name = question.time_zone or account.time_zone
     try:
         zone = ZoneInfo(name)
-    except (OSError, ValueError) as error:
+    except (KeyError, OSError, ValueError) as error:
         raise BadValue(f"{name!r} is no time zone: Europe/Madrid is, and UTC") from error
     return question.language or account.language, zone
 

@@ -19,6 +19,7 @@ expiry = { title = "Expired and void", kind = "money", total = "sum" }
 refunds = { title = "Refunds", kind = "money", total = "sum" }
 adjustments = { title = "Adjustments", kind = "money", total = "sum" }
 transfers = { title = "Transfers", kind = "money", total = "sum" }
+invoices = { title = "Invoices", kind = "money", total = "sum" }
 closing = { title = "Closing", kind = "money", total = "sum" }
 */
 WITH moved AS (
@@ -46,13 +47,15 @@ WITH moved AS (
            coalesce(sum(amount_micros) FILTER (WHERE kind = 'expiry'), 0) AS expiry,
            coalesce(sum(amount_micros) FILTER (WHERE kind = 'refund'), 0) AS refunds,
            coalesce(sum(amount_micros) FILTER (WHERE kind = 'adjustment'), 0) AS adjustments,
-           coalesce(sum(amount_micros) FILTER (WHERE kind = 'transfer'), 0) AS transfers
+           coalesce(sum(amount_micros) FILTER (WHERE kind = 'transfer'), 0) AS transfers,
+           coalesce(sum(amount_micros) FILTER (WHERE kind IN ('invoice', 'credit-note')), 0)
+           AS invoices
       FROM moved
      GROUP BY 1, currency
 )
 SELECT summed.*,
        opening + top_ups + bonuses + usage + fees + expiry + refunds + adjustments + transfers
-       AS closing
+       + invoices AS closing
   FROM summed
  ORDER BY account, currency
 

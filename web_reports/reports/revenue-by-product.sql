@@ -60,6 +60,21 @@ WITH charged AS (
      WHERE ledger_transaction.posted_at >= %(begin)s
        AND ledger_transaction.posted_at < %(end)s
        AND ledger_transaction.kind = 'fee'
+     UNION ALL
+    -- Tax that prices include, discounts, and what credit notes gave back.
+    SELECT ledger_transaction.posted_at,
+           posting.account_id,
+           'invoices and credit notes',
+           posting.currency,
+           1,
+           0,
+           -posting.amount_micros
+      FROM ledger_transaction
+      JOIN posting USING (transaction_id)
+     WHERE ledger_transaction.posted_at >= %(begin)s
+       AND ledger_transaction.posted_at < %(end)s
+       AND ledger_transaction.kind IN ('invoice', 'credit-note')
+       AND posting.contra_book IN ('sales', 'fees')
 )
 SELECT {group}
        sold.currency,
