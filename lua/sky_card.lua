@@ -33,7 +33,9 @@ end
 local function question(self, card, called)
     return {
         mode = "card",
-        account = card.number,
+        -- Whose number is registered is found by it: a number of an account that comes without its
+        -- PIN is believed, as from any switch that has looked itself.
+        account = card.typed and card.number or nil,
         pin = card.pin,
         ani = self.ani,
         called = called,
@@ -61,17 +63,18 @@ local function typed(self)
     local numbers, pins = settings.card.number_digits, settings.card.pin_digits
     for _ = 1, settings.card.tries do
         local card = { typed = true }
-        card.number = prompts.digits(self, "enter_card", numbers.least, numbers.most, "\\d+")
+        card.number = prompts.digits(self, "enter_card", numbers.least, numbers.most, "^\\d+$")
         if card.number and pins.most > 0 then
             channel.set(self.session, "sky_pin", nil)
             card.pin = prompts.digits(
-                self, "enter_pin", pins.least, pins.most, "\\d*", "sky_pin")
+                self, "enter_pin", pins.least, pins.most, "^\\d+$", "sky_pin")
+            channel.set(self.session, "sky_pin_invalid", nil)
             card.pin = check.pin(card.pin)
         end
         if not here(self) then
             return nil
         end
-        if card.number then
+        if card.number and (card.pin or pins.most == 0) then
             local answer = call.query(self, question(self, card, nil))
             if answer.granted then
                 return card, answer
@@ -101,7 +104,7 @@ local function destination(self, card)
     local digits = settings.card.called_digits
     for _ = 1, settings.card.tries do
         local said = prompts.digits(
-            self, "enter_called", digits.least, digits.most, "[\\d*]+")
+            self, "enter_called", digits.least, digits.most, "^[\\d*]+$")
         if not here(self) then
             return nil
         elseif said == settings.card.register_code then

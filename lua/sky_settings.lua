@@ -18,7 +18,6 @@ return {
         USER_BUSY = true,
         NO_ANSWER = true,
         ORIGINATOR_CANCEL = true,
-        ALLOTTED_TIMEOUT = true,
     },
     -- A called leg that goes on without its caller (an attended transfer) has nobody who pays.
     orphan_seconds = 60,
@@ -39,7 +38,8 @@ return {
 
     card = {
         number_digits = { least = 4, most = 20 },
-        pin_digits = { least = 0, most = 12 }, -- least = 0: cards without a PIN
+        -- most = 0: nobody is asked for a PIN, and an account's number alone is enough.
+        pin_digits = { least = 1, most = 12 },
         called_digits = { least = 2, most = 24 },
         tries = 3, -- for number and PIN, for a destination
         calls_max = 20, -- on one call to the access number
@@ -60,7 +60,8 @@ return {
     -- "files": what `sounds` names. "tones": nothing but beeps, for a switch without sounds.
     prompts = "files",
     -- Anything that FreeSWITCH plays: a file of the language's folder, "phrase:macro:data",
-    -- "tone_stream://…". Where there is none ("") a tone is heard instead.
+    -- "tone_stream://…". Where there is none ("", or a file or phrase that FreeSWITCH does not
+    -- have) a tone is heard instead.
     sounds = {
         choose_language = "",
         enter_card = "phrase:voicemail_enter_id:#",

@@ -127,8 +127,8 @@ def _values(directory: Path) -> tuple[dict[str, str], list[Finding]]:
     ours = next(iter(sorted(directory.rglob("sky_vars.xml"))), None)
     for path in (directory / "vars.xml", ours):
         if path is not None and path.is_file():
-            text = re.sub(r"<!--.*?-->", "", _text(path), flags=re.S)
-            values |= dict(setting.findall(text))
+            # With what is between comment marks: FreeSWITCH carries it out too.
+            values |= dict(setting.findall(_text(path)))
     values = {name: _expanded(value, values) for name, value in values.items()}
     if ours is None:
         return values, [Finding("problem", "sky_vars.xml", "is not there", COPY)]
@@ -145,6 +145,15 @@ def _values(directory: Path) -> tuple[dict[str, str], list[Finding]]:
                 "sky_vars.xml",
                 "neither vars.xml nor freeswitch.xml includes it",
                 'in vars.xml: <X-PRE-PROCESS cmd="include" data="sky_vars.xml"/>',
+            )
+        )
+    if any("X-PRE-PROCESS" in mark for mark in re.findall(r"<!--.*?-->", _text(ours), re.S)):
+        found.append(
+            Finding(
+                "problem",
+                "sky_vars.xml",
+                "an X-PRE-PROCESS is between comment marks: FreeSWITCH carries it out all the same",
+                "take the line out",
             )
         )
     if stat.S_IMODE(ours.stat().st_mode) & 0o007:

@@ -79,7 +79,10 @@ function arguments.request(session, given)
         did = given.did,
         pin = check.pin(channel.get(session, "sky_pin")),
     }
-    if given.mode == "query" then
+    if given.mode == "card" and request.account and not request.pin then
+        -- The server would take it that the switch knows whose call it is.
+        return nil, "a card's number without its PIN (the variable sky_pin)"
+    elseif given.mode == "query" then
         request.called = nil
     elseif not request.called then
         return nil, "no number to call"

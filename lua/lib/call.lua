@@ -175,6 +175,8 @@ function call.dial_string(self, route, answer, given)
         sky_ani = channel.get(session, "sky_ani"),
         sky_called = channel.get(session, "sky_called"),
         originate_timeout = settings.ring_seconds,
+        -- A leg of early media is joined at once, and the timeouts of ringing are over.
+        bridge_answer_timeout = settings.ring_seconds,
         -- sky-aaa switch-agent asks for the next slice of a leg that has this.
         sky_agent_sec = settings.slices_by == "agent"
             and (answer.credit_seconds or 0) > answer.seconds and answer.seconds or nil,
@@ -202,10 +204,22 @@ function call.dial_string(self, route, answer, given)
         .. route.dial
 end
 
-local function cause_of(session, answered)
-    local name = answered and "bridge_hangup_cause" or "originate_disposition"
+local function cause_in(session, name)
     local cause = channel.get(session, name)
     return cause and cause:find(CAUSE) and cause or nil
+end
+
+-- Why the called leg is over, or why there has been none. A leg of early media alone is bridged
+-- too: then the bridge knows.
+local function cause_of(session, answered)
+    local bridged = cause_in(session, "bridge_hangup_cause")
+    if answered then
+        return bridged or "NORMAL_CLEARING"
+    end
+    local dialled = cause_in(session, "originate_disposition")
+    local cause = dialled ~= "SUCCESS" and dialled or bridged or "NORMAL_TEMPORARY_FAILURE"
+    -- FreeSWITCH's word for ringing that took too long; here it means that the money is spent.
+    return cause == "ALLOTTED_TIMEOUT" and "NO_ANSWER" or cause
 end
 
 -- Milliseconds of talk since `from`, until the caller hung up or until now.
@@ -239,10 +253,7 @@ local function try(self, route, answer, given)
     local from = answered_at(session, answered_before)
     local outcome = {
         answered = from ~= nil,
-        -- A leg of early media alone is bridged too: then the bridge knows the cause.
-        cause = from and cause_of(session, true)
-            or cause_of(session, false) ~= "SUCCESS" and cause_of(session, false)
-            or cause_of(session, true) or "NORMAL_TEMPORARY_FAILURE",
+        cause = cause_of(session, from ~= nil),
         route = from and route.name or "",
         milliseconds = from and talk(session, from) or 0,
         where = channel.whereabouts(session),

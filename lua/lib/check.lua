@@ -58,14 +58,25 @@ function check.uuid(text)
     return nil
 end
 
+-- What may be dialled over, and how the rest of a dial string looks. Others are no carriers, and
+-- loopback/app=NAME:DATA or loopback/NAME:DATA/CONTEXT/inline would execute any application.
+local ENDPOINTS = {
+    sofia = "^[%w/:@%._%+%-;=~%*#]+$",
+    user = "^[%w@%._%+%-]+$",
+    verto = "^[%w/:@%._%+%-]+$",
+    freetdm = "^[%w/%+%*#]+$",
+    loopback = "^[%w%+%*#]+/?[%w_%-]*$",
+}
+
 -- A dial string of one leg. No comma, bar, brace, bracket, quote, blank, $ or <: they would be
--- another leg, a variable or an expansion.
+-- another leg, a variable or an expansion. Nor :_:, which begins another originate.
 function check.dial(text)
-    if type(text) == "string" and #text <= check.DIAL_OCTETS_MAX
-        and text:find("^%a[%w_%.]*/[%w/:@%._%+%-;=~%*#]+$") then
-        return text
+    if type(text) ~= "string" or #text > check.DIAL_OCTETS_MAX or text:find(":_:", 1, true) then
+        return nil
     end
-    return nil
+    local endpoint, rest = text:match("^(%l+)/(.+)$")
+    local pattern = endpoint and ENDPOINTS[endpoint]
+    return pattern and rest:find(pattern) and text or nil
 end
 
 -- What may stand between single quotes in a dial string's variables.

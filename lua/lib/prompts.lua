@@ -1,5 +1,5 @@
--- What a caller hears and types. Names of sounds are in sky_settings.lua; where there is none, or
--- with prompts = "tones", a tone stands in.
+-- What a caller hears and types. Names of sounds are in sky_settings.lua; where there is none, the
+-- switch cannot play it, or with prompts = "tones", a tone stands in.
 
 local channel = require("channel")
 
@@ -7,33 +7,48 @@ local prompts = {}
 
 local SILENCE = "silence_stream://250"
 
+local function tone(self, name)
+    return self.settings.tones[name] or ""
+end
+
 function prompts.sound(self, name)
     local settings = self.settings
     local sound = settings.prompts == "files" and settings.sounds[name] or ""
-    if sound == "" then
-        sound = settings.tones[name] or ""
-    end
-    return sound
+    return sound ~= "" and sound or tone(self, name)
 end
 
 function prompts.play(self, name)
     local sound = prompts.sound(self, name)
-    if sound ~= "" and channel.ready(self.session) then
-        self.session:streamFile(sound)
+    if sound == "" or not channel.ready(self.session) then
+        return
     end
+    local played = self.session:streamFile(sound)
+    if played == 0 and tone(self, name) ~= "" and channel.ready(self.session) then
+        self.session:streamFile(tone(self, name))
+    end
+end
+
+local function ask(self, sound, least, most, pattern, variable)
+    local card = self.settings.card
+    return self.session:playAndGetDigits(
+        least, most, 1, card.first_digit_ms, "#", sound ~= "" and sound or SILENCE, "",
+        pattern, variable or "", card.digit_ms, "")
 end
 
 -- What was typed, or nil. `tries` 1: the callers count themselves, and look whether the caller is
 -- still there in between.
 function prompts.digits(self, name, least, most, pattern, variable)
-    local session, card = self.session, self.settings.card
+    local session = self.session
     if not channel.ready(session) then
         return nil
     end
     local sound = prompts.sound(self, name)
-    local typed = session:playAndGetDigits(
-        least, most, 1, card.first_digit_ms, "#", sound ~= "" and sound or SILENCE, "",
-        pattern, variable or "", card.digit_ms, "")
+    local typed = ask(self, sound, least, most, pattern, variable)
+    -- A prompt that cannot be played ends the question at once, and leaves no result of reading.
+    if (typed or "") == "" and not channel.get(session, "read_result")
+        and sound ~= tone(self, name) and channel.ready(session) then
+        typed = ask(self, tone(self, name), least, most, pattern, variable)
+    end
     if typed == nil or #typed < least or #typed > most then
         return nil
     end
@@ -48,7 +63,7 @@ end
 function prompts.choose_language(self)
     local languages = self.settings.languages
     if #languages > 1 then
-        local key = prompts.digits(self, "choose_language", 1, 1, "\\d")
+        local key = prompts.digits(self, "choose_language", 1, 1, "^\\d$")
         for _, each in ipairs(languages) do
             if each.key == key then
                 self.language = each

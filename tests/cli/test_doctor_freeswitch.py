@@ -36,7 +36,7 @@ def switch(tmp_path: Path) -> Path:
     shutil.copy(LUA / "conf/dialplan/sky_dids.xml", folder / "dialplan/public")
     (folder / "autoload_configs/modules.conf.xml").write_text(MODULES)
     (folder / "vars.xml").write_text(
-        '<include><X-PRE-PROCESS cmd="include" data="sky_vars.xml"/></include>'
+        '<include>\n  <X-PRE-PROCESS cmd="include" data="sky_vars.xml"/>\n</include>\n'
     )
     ours = (LUA / "conf/sky_vars.xml").read_text().replace("testing123", SECRET)
     (folder / "sky_vars.xml").write_text(ours)
@@ -75,6 +75,7 @@ DICTIONARY = "radius/dictionary"
 OUTBOUND = "dialplan/default/sky_outbound.xml"
 LOADED = "autoload_configs/modules.conf.xml"
 PIN = 'variable="sky_pin"'
+SERVER_2 = '<X-PRE-PROCESS cmd="set" data="sky_radius_server_2="/>'
 FILTER = "Filter-Id\t\t11\tstring"
 
 
@@ -97,6 +98,7 @@ FILTER = "Filter-Id\t\t11\tstring"
         (DICTIONARY, FILTER, "Filter-Id 11 octets", "dictionary", "no type octets"),
         ("vars.xml", "sky_vars.xml", "other.xml", "sky_vars.xml", "includes it"),
         ("sky_vars.xml", SECRET, "a:b", "secret", "cut there"),
+        ("sky_vars.xml", SERVER_2, f"<!-- {SERVER_2} -->", "sky_vars.xml", "comment marks"),
         (LOADED, "mod_lua", "mod_v8", "mod_lua", "not loaded"),
         (LOADED, "mod_xml_radius", "mod_x", "mod_xml_radius", "not loaded"),
         (OUTBOUND, "aid.lua", "aid.lua dest=${destination_number}", OUTBOUND, "begins another"),

@@ -192,6 +192,7 @@ class Switch:
         self.leaves_at_step: int | None = None  # the caller, before his n-th step
         self.steps = 0
         self.on_key_at: float | None = None  # bridge_terminate_key, after seconds of talk
+        self.has_sounds = True  # files and phrases
 
     # ------------------------------------------------------------------ calls
 
@@ -304,6 +305,10 @@ class Switch:
         at = (self.now // SECOND + int(when)) * SECOND
         self.tasks.append((at, group, command))
 
+    def can_play(self, sound: str) -> bool:
+        """Tones always; files and phrases where there are any."""
+        return self.has_sounds or sound.startswith(("tone_stream://", "silence_stream://"))
+
     # ------------------------------------------------------------------ bridge
 
     def callee_of(self, dial: str) -> Callee:
@@ -332,8 +337,9 @@ class Switch:
             # The two are joined by signalling alone, and the application is over at once.
             caller.state = leg.state = "CS_HIBERNATE"
             return
-        cause = plan.cause or self.talk(caller, leg, plan)
-        leg.hang_up(leg.cause or cause)
+        if leg.up:
+            cause = plan.cause or self.talk(caller, leg, plan)
+            leg.hang_up(leg.cause or cause)
         caller.set("bridge_hangup_cause", leg.cause)
         if caller.variables.get("hangup_after_bridge") == "true":
             caller.hang_up(leg.cause)
@@ -341,6 +347,9 @@ class Switch:
     def ring(self, caller: Channel, leg: Channel, plan: Callee) -> str:
         """Why it did not answer; '' when it did, or when early media joined the two."""
         patience = float(leg.variables.get("leg_timeout", "60"))
+        if plan.media_first:
+            # The two are joined, and the timeouts of ringing are over.
+            patience = float(leg.variables.get("bridge_answer_timeout", "3600"))
         if plan.silent:
             patience = min(patience, float(leg.variables.get("leg_progress_timeout", "60")))
         wait = plan.ring_seconds
@@ -350,6 +359,9 @@ class Switch:
             caller.hang_up("ORIGINATOR_CANCEL")
             return "ORIGINATOR_CANCEL"
         self.wind(self.now + int(min(wait, patience) * SECOND))
+        if wait > patience and plan.media_first:
+            leg.hang_up("ALLOTTED_TIMEOUT")
+            return ""
         if wait > patience:
             return "PROGRESS_TIMEOUT" if plan.silent else "NO_ANSWER"
         if plan.cause:
@@ -463,7 +475,7 @@ class Script:
         load = lua.eval(b"function(path) return assert(loadfile(path))() end")
         settings = load(str(SCRIPTS / "sky_settings.lua").encode())
         settings[b"transport"] = self.switch.transport.encode()
-        settings[b"radius"][b"timeout_seconds"] = 0.2
+        settings[b"radius"][b"timeout_seconds"] = 0.5
         if self.switch.settings is not None:
             self.switch.settings(Settings(lua, settings))
         lua.globals()[b"package"][b"loaded"][b"sky_settings"] = settings
@@ -519,9 +531,14 @@ class Script:
                 self.sessions[number] = None
             case "playAndGetDigits":
                 return self.digits(channel, *said).encode()
-            case "streamFile" | "say":
-                if channel.up:
-                    channel.heard.append(str(said[0]))
+            case "streamFile":
+                if not channel.up or not switch.can_play(said[0]):
+                    return 0
+                channel.heard.append(said[0])
+                return 1
+            case "say":
+                if channel.up and switch.has_sounds:
+                    channel.heard.append(said[0])
             case "sleep":
                 switch.wind(switch.now + said[0] * 1000)
         return None
@@ -534,7 +551,10 @@ class Script:
         assert tries == 1
         assert prompt
         assert bad == ""
-        if not channel.up:
+        # As in switch_ivr_read: a prompt that cannot be played leaves no result at all.
+        channel.set("read_result", "")
+        channel.set(variable, "")
+        if not channel.up or not self.switch.can_play(prompt):
             return ""
         self.switch.asked.append(prompt)
         typed = self.switch.typed.pop(0) if self.switch.typed else ""
@@ -542,7 +562,10 @@ class Script:
             channel.hang_up("NORMAL_CLEARING")
             return ""
         assert isinstance(typed, str)
-        if not least <= len(typed) <= most or not re.fullmatch(pattern, typed):
+        channel.set("read_result", "success" if typed else "timeout")
+        # FreeSWITCH's regex matches anywhere.
+        if not least <= len(typed) <= most or not re.search(pattern, typed):
+            channel.set(f"{variable}_invalid" if variable else "", typed)
             return ""
         if variable:
             channel.set(variable, typed)

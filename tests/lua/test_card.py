@@ -105,6 +105,23 @@ def test_three_wrong_pins_end_the_call(world: Server, new_switch: NewSwitch, car
     ] == []
 
 
+@pytest.mark.parametrize("account", ["", "900100"])
+def test_a_number_without_its_pin_opens_nothing(
+    world: Server, new_switch: NewSwitch, card: Card, runtime: str, account: str
+) -> None:
+    """Neither a card nor the account of a customer who has no PIN at all."""
+    number = card.number
+    if account:
+        number = f"{account}{RUNTIMES.index(runtime)}"
+        add_account(world, number, "5")
+    switch = new_switch()
+    answering(switch)
+    switch.typed = [number, "", number, "*", number, "0", LONDON]
+    call = switch.call(CARD, ACCESS, caller=STRANGER)
+    assert switch.typed == [LONDON]
+    assert call.bridges == []
+
+
 def test_a_registered_number_needs_neither_card_nor_pin(
     world: Server, new_switch: NewSwitch, card: Card
 ) -> None:
@@ -134,10 +151,10 @@ def test_who_calls_from_a_registered_number_cannot_register_again(
 
 def test_a_card_without_money_hears_so(world: Server, new_switch: NewSwitch, runtime: str) -> None:
     number = f"7800{RUNTIMES.index(runtime)}"
-    add_account(world, number, "0.001")
+    add_account(world, number, "0.001", pin="4321")
     switch = new_switch()
     answering(switch)
-    switch.typed = [number, "", LONDON]
+    switch.typed = [number, "4321", LONDON]
     call = switch.call(CARD, ACCESS, caller=STRANGER)
     assert call.bridges == []
     assert "tone_stream://%(330,50,950);%(330,50,1400);%(330,500,1800)" in call.heard
@@ -220,6 +237,32 @@ def test_without_any_sound_there_are_tones(new_switch: NewSwitch, card: Card) ->
     sounds = [*switch.asked, *call.heard]
     assert sounds
     assert all(sound.startswith(("tone_stream://", "silence_stream://")) for sound in sounds)
+
+
+def test_a_switch_without_sounds_is_heard_in_tones_by_itself(
+    world: Server, new_switch: NewSwitch, card: Card
+) -> None:
+    """A prompt that FreeSWITCH cannot play ends the question before anything is typed."""
+    switch = new_switch()
+    switch.has_sounds = False
+    answering(switch)
+    switch.typed = [card.number, card.pin, LONDON]
+    call = switch.call(CARD, ACCESS, caller=STRANGER)
+    assert cdr(world, call.uuid)[:2] == ("end", 30)
+    assert all(sound.startswith("tone_stream://") for sound in [*switch.asked, *call.heard])
+
+
+@pytest.mark.parametrize("number", ["*77", "77*1", "AB12", "7"])
+def test_a_card_s_number_is_digits(
+    world: Server, new_switch: NewSwitch, card: Card, number: str
+) -> None:
+    switch = new_switch()
+    answering(switch)
+    switch.typed = [number, card.number, "12*4", card.number, card.pin, LONDON]
+    call = switch.call(CARD, ACCESS, caller=STRANGER)
+    assert cdr(world, call.uuid)[:2] == ("end", 30)
+    assert "sky_pin_invalid" not in call.variables
+    assert call.heard.count("phrase:voicemail_fail_auth:#") == 2
 
 
 def test_the_language_is_chosen_by_key(new_switch: NewSwitch, card: Card) -> None:

@@ -71,6 +71,20 @@ def test_the_dictionary_s_numbers_are_the_server_s() -> None:
             assert found[name] == key, constant
 
 
+def test_nothing_that_freeswitch_carries_out_is_between_comment_marks() -> None:
+    """It reads X-PRE-PROCESS before it knows of comments, one in a line."""
+    for path in ALL_XML:
+        text = path.read_text(encoding="utf-8")
+        for comment in re.findall(r"<!--.*?-->", text, flags=re.S):
+            assert "X-PRE-PROCESS" not in comment, path.name
+        for line in text.splitlines():
+            assert "X-PRE-PROCESS" not in line or re.fullmatch(
+                r'\s*<X-PRE-PROCESS cmd="set" data="[^"]*"/>', line
+            ), line
+            # A line with one of these is dropped, whatever else it has.
+            assert "include>" not in line or line.strip() in ("<include>", "</include>"), line
+
+
 def test_a_pre_processed_value_is_defined() -> None:
     """FreeSWITCH replaces one that is not by nothing."""
     ours = (CONF / "sky_vars.xml").read_text(encoding="utf-8")

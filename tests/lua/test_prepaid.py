@@ -302,6 +302,18 @@ def test_early_media_before_a_failure_is_no_answer(world: Server, new_switch: Ne
     assert cdr(world, call.uuid) == ("stop", 60, "RG_21", 1)
 
 
+def test_early_media_without_an_answer_is_given_up_like_ringing(
+    world: Server, new_switch: NewSwitch
+) -> None:
+    switch = new_switch()
+    answered(switch, ring_seconds=600, media_first=True)
+    call = switch.call(PREPAID, LONDON)
+    assert call.cause == "NO_ANSWER"
+    assert len(call.bridges) == 1
+    assert (call.hungup - call.created) // SECOND == 60
+    assert cdr(world, call.uuid)[1] == 0
+
+
 @pytest.mark.parametrize("media_first", [False, True])
 def test_busy_is_not_tried_over_another_carrier(
     world: Server, new_switch: NewSwitch, media_first: bool
@@ -611,6 +623,79 @@ def test_a_callee_who_is_transferred_pays_for_himself(world: Server, new_switch:
 # ------------------------------------------------------------------ who controls what
 
 
+def module(runtime: str, name: str) -> Any:
+    """A file of lua/lib, for itself."""
+    lua = importlib.import_module(f"lupa.{runtime}").LuaRuntime(unpack_returned_tuples=True)
+    lua.execute('package.path = "lua/lib/?.lua;" .. package.path')
+    return lua.eval(f'(require("{name}"))')
+
+
+@pytest.mark.parametrize(
+    "dial",
+    [
+        "sofia/gateway/globex/442071838750",
+        "sofia/external/sip:reception@pbx.example:5070;transport=tls",
+        "user/1001@sip.example",
+        "loopback/442071838750/carriers",
+    ],
+)
+def test_a_plain_leg_is_dialled(runtime: str, dial: str) -> None:
+    assert module(runtime, "check").dial(dial) == dial
+
+
+@pytest.mark.parametrize(
+    "dial",
+    [
+        "sofia/gateway/globex/4420,sofia/gateway/x/1",
+        "sofia/gateway/globex/4420:_:sofia/gateway/x/1",
+        "sofia/gateway/globex/${system(id)}",
+        "{execute_on_answer='system id'}sofia/gateway/x/1",
+        "[a=b]sofia/gateway/x/1",
+        "<a=b>sofia/gateway/x/1",
+        "sofia/gateway/x/1 inline",
+        "sofia/gateway/x/1|error/USER_BUSY",
+        "sofia/gateway/" + "1" * 300,
+        "loopback/app=system:reboot",
+        "loopback/system:reboot/default/inline",
+        "loopback/1/default/inline",
+        "group/all@sip.example",
+        "error/USER_BUSY",
+        "SOFIA/gateway/x/1",
+        "442071838750",
+        "sofia/",
+        "",
+    ],
+)
+def test_what_a_server_says_is_no_dial_string_by_itself(runtime: str, dial: str) -> None:
+    assert module(runtime, "check").dial(dial) is None
+    # A bar begins another route; what stands before it may be one.
+    routes, strange = module(runtime, "routes").parse(f"ROUTES:RG_1={dial}", 8)
+    assert (len(routes), strange) == (int("|" in dial), 1)
+
+
+@pytest.mark.parametrize(
+    "limit",
+    ["", "-5", "60.5", "1e3", "0x3c", " 60", "60 ", "nan", "9" * 30, str(32 * 86400), "60;60"],
+)
+def test_a_limit_that_is_none_is_no_permission(runtime: str, limit: str) -> None:
+    said = {"h323-return-code": "h323-return-code=0", "Session-Timeout": limit}
+    answer = module(runtime, "reply").read("0", said.get, True, 8)
+    assert not answer.granted
+    assert answer.reason.name == "lost-attributes"
+
+
+@pytest.mark.parametrize("code", ["", "ok", "0 ", "-0", "0x0", "h323-return-code=", "9" * 30])
+def test_a_return_code_that_is_none_is_no_permission(runtime: str, code: str) -> None:
+    said = {"h323-return-code": code, "Session-Timeout": "60"}
+    assert not module(runtime, "reply").read("0", said.get, True, 8).granted
+
+
+@pytest.mark.parametrize("result", ["", "1", "2", "-1", "00", "0 ", None])
+def test_any_result_but_0_is_no_permission(runtime: str, result: str | None) -> None:
+    said = {"h323-return-code": "0", "Session-Timeout": "60"}
+    assert not module(runtime, "reply").read(result, said.get, True, 8).granted
+
+
 @pytest.mark.parametrize(
     "called",
     [
@@ -643,6 +728,7 @@ def test_a_strange_number_goes_nowhere(world: Server, new_switch: NewSwitch, cal
         ["dest=${destination_number}"],
         ["colour=red"],
         ["mode=free"],
+        ["mode=card", "acct=alice"],
         ["a", "b", "c"],
         [f"x{number}=1" for number in range(20)],
         ["ext=1001;drop"],

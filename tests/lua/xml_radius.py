@@ -31,7 +31,7 @@ ACCT_STATUS_TYPE, SERVICE_TYPE, USER_PASSWORD = 40, 6, 2
 START, STOP, AUTHENTICATE_ONLY = 1, 2, 8
 OK, TIMEOUT, REJECT = "0", "1", "2"  # of freeradius-client
 # A test does not wait for as long as a caller does.
-SECONDS_OF_A_SECOND = 0.1
+SECONDS_OF_A_SECOND = 0.3
 
 
 class Attribute(NamedTuple):
