@@ -29,6 +29,7 @@ from aaa_server.charging.requests import Expire
 from aaa_server.demo import load_demo
 from aaa_server.emergency import EmergencyCalls
 from aaa_server.group_commit import Overloaded
+from aaa_server.large_pages import use_large_pages
 from aaa_server.metrics import Metrics, MetricsService
 from aaa_server.online_charging import OnlineCharging, policy_of
 from aaa_server.radius.client import ClientTable
@@ -169,6 +170,7 @@ class ChargingServer(Service):
         # The hot path makes no cycles, so others wait for a quiet second: looking through
         # what a hundred thousand calls hold would stop the answers for a tenth of one.
         _tidy_memory()
+        log.info("{size} MB of memory are in large pages", size=use_large_pages() // 1_000_000)
         self.server.start()
         ensureDeferred(self._watch())
 

@@ -38,6 +38,7 @@ LAYERS = {
     f"{PACKAGE}.compile": 6,
     f"{PACKAGE}.compiled": 6,
     f"{PACKAGE}.demo": 6,
+    f"{PACKAGE}.large_pages": 6,
     f"{PACKAGE}.log": 6,
     f"{PACKAGE}.metrics": 6,
     f"{PACKAGE}.service": 6,
