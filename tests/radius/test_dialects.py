@@ -762,3 +762,9 @@ def test_kamailio_tells_the_response_and_no_duration() -> None:
     assert (call.status, call.cause, call.duration_ms) == ("failed", "SIP 486", 0)
     assert (call.sip_call_id, call.origin.address) == ("i1@a", "203.0.113.5")
     assert asked("kamailio", "Acct-Session-Id=i2@a").sip_call_id == "i2@a"
+
+
+def test_a_typed_card_number_is_not_trusted_without_its_pin() -> None:
+    typed = ("User-Name=770010000014", "Cisco-AVPair=sky-mode=card", "Called-Station-Id=4420")
+    assert not asked("freeswitch", *typed).trusted
+    assert asked("freeswitch", "User-Name=unknown", *typed[1:]).trusted

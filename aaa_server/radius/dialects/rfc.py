@@ -245,7 +245,10 @@ def with_mode(call: AccessCall, mode: str, did: str) -> AccessCall:
     if mode in ("query", "register"):
         return call._replace(service="authenticate", mode=mode, did=did)
     if mode == "card":
-        return call._replace(mode=mode, did=did)
+        # Whoever types a card's number at an access number is known by its PIN alone; a
+        # caller without one is found by its own number.
+        typed = bool(call.origin.account_code) and call.credential is None
+        return call._replace(mode=mode, did=did, trusted=call.trusted and not typed)
     return call._replace(problem=call.problem or f"sky-mode={mode[:16]} is unknown")
 
 
