@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 from zoneinfo import ZoneInfo
 
-from babel.numbers import format_currency
+from babel.numbers import format_currency, format_percent
 from segno import helpers
 
-from aaa_server.rating.invoice import EXPONENTS, Totals
-from aaa_server.rating.money import div_half_up
+from aaa_server.rating.invoice import EXPONENTS, Totals, round_to, unit_micros
 from aaa_server.storage import invoices
+from aaa_server.storage.viewer import as_owner
 from web_reports.cells import Speaker
 from web_reports.words import LANGUAGES, spoken
 
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from psycopg2.extensions import cursor as Cursor
 
     from aaa_server.storage.invoices import Call, Invoice
+    from aaa_server.storage.viewer import Viewer
 
 # Some 600 pages; who has more gets them as a file (`sky-aaa report calls`).
 ANNEX_CALLS_MAX = 30_000
@@ -46,8 +47,13 @@ class Loaded(NamedTuple):
     logo: tuple[str, bytes] | None
 
 
-def load(cursor: Cursor, one: Invoice) -> Loaded:
-    """Everything about the invoice, from one transaction."""
+def load(cursor: Cursor, viewer: Viewer, one: Invoice) -> Loaded:
+    """Everything about an invoice that `viewer` has found: who sees it sees all that is on it."""
+    with as_owner(cursor, viewer):
+        return _load(cursor, one)
+
+
+def _load(cursor: Cursor, one: Invoice) -> Loaded:
     totals = invoices.totals(cursor, one)
     wanted = one.buyer.get("itemised", True) and one.kind == "invoice"
     count = sum(line.item.calls for line in totals.lines if line.item.kind in _CALL_KINDS)
@@ -94,8 +100,11 @@ class Writer:
         return format_currency(Decimal(micros).scaleb(-6), self.currency, locale=self.locale)
 
     def percent(self, ppm: int) -> str:
-        """A rate with its sign."""
-        return self.speaker.cell("percent", ppm)
+        """A rate with its sign, without idle zeros."""
+        pattern = self.locale.percent_formats[None].pattern.replace("#,##0", "#,##0.####")
+        return format_percent(
+            Decimal(ppm).scaleb(-6), pattern, locale=self.locale, decimal_quantization=False
+        )
 
     def day(self, value: date | None) -> str:
         """A day in words of the language."""
@@ -119,8 +128,8 @@ def content(loaded: Loaded) -> dict[str, Any]:
         "is_void": one.status == "void",
         "colour": one.seller.get("colour", "#0f4c81"),
         "logo": _data_url(loaded.logo),
-        "seller": _seller(one, say),
-        "buyer": _buyer(one, say),
+        "seller": _seller(one, writer),
+        "buyer": _buyer(one, writer),
         "facts": _facts(one, writer),
         "usage": _usage(totals, writer),
         "fees": _others(totals, writer),
@@ -132,7 +141,7 @@ def content(loaded: Loaded) -> dict[str, Any]:
         "payment": _payment(one, writer),
         "reason": one.reason,
         "note": one.seller.get("note", ""),
-        "footer": _footer(one, say),
+        "footer": _footer(one, writer),
         "annex": _annex(loaded, writer),
         "words": {key: say(text) for key, text in _LABELS.items()},
     }
@@ -182,18 +191,20 @@ def _data_url(logo: tuple[str, bytes] | None) -> str:
     return f"data:{kind};base64,{base64.b64encode(logo[1]).decode()}"
 
 
-def _address(party: dict[str, Any]) -> list[str]:
+def _address(party: dict[str, Any], writer: Writer) -> list[str]:
     town = f"{party.get('postcode', '')} {party.get('city', '')}".strip()
-    return [line for line in (party.get("street", ""), town, party.get("country", "")) if line]
+    country = party.get("country", "")
+    lines = (party.get("street", ""), town, writer.locale.territories.get(country, country))
+    return [line for line in lines if line]
 
 
-def _seller(one: Invoice, say: Any) -> dict[str, Any]:
+def _seller(one: Invoice, writer: Writer) -> dict[str, Any]:
     party = one.seller
     return {
         "name": party.get("name", "") or one.issuer_code,
-        "address": _address(party),
+        "address": _address(party, writer),
         "contact": [party[key] for key in ("email", "phone", "website") if party.get(key)],
-        "ids": _ids(party, say),
+        "ids": _ids(party, writer.say),
     }
 
 
@@ -202,12 +213,12 @@ def _ids(party: dict[str, Any], say: Any) -> list[list[str]]:
     return [[say(label), party[key]] for label, key in labels if party.get(key)]
 
 
-def _buyer(one: Invoice, say: Any) -> dict[str, Any]:
+def _buyer(one: Invoice, writer: Writer) -> dict[str, Any]:
     party = one.buyer
     return {
         "name": party.get("name", "") or one.account_code,
-        "address": _address(party),
-        "ids": _ids(party, say),
+        "address": _address(party, writer),
+        "ids": _ids(party, writer.say),
     }
 
 
@@ -332,8 +343,7 @@ _MOVEMENTS = {
 
 
 def _shown(micros: int, one: Invoice) -> int:
-    unit = 10 ** (6 - EXPONENTS.get(one.currency, 2))
-    return div_half_up(micros, unit) * unit
+    return round_to(micros, unit_micros(one.currency))
 
 
 def to_pay_micros(one: Invoice) -> int:
@@ -392,8 +402,8 @@ def _epc_qr(one: Invoice) -> str:
     return str(code.svg_inline(border=0, scale=1, omitsize=True, svgclass=None, lineclass=None))
 
 
-def _footer(one: Invoice, say: Any) -> list[str]:
-    seller = _seller(one, say)
+def _footer(one: Invoice, writer: Writer) -> list[str]:
+    seller = _seller(one, writer)
     return [
         " · ".join([seller["name"], *seller["address"]]),
         " · ".join([*seller["contact"], *(f"{label} {text}" for label, text in seller["ids"])]),
@@ -431,4 +441,3 @@ def _annex(loaded: Loaded, writer: Writer) -> dict[str, Any] | None:
         "about": too_many if loaded.calls_left_out else "",
         "count": f"{write.cell('integer', len(rows))} {say('Calls')}" if rows else "",
     }
-

@@ -74,6 +74,8 @@ def _lay_out(folder: Path, loaded: Loaded, data: dict[str, Any], xml: bytes | No
             'mime-type: "text/xml", description: "Factur-X")\n'
         )
     del data["logo"]
+    day = loaded.invoice.issue_date or loaded.invoice.period_to.date()
+    data["date"] = [day.year, day.month, day.day]
     data["has_logo"] = loaded.logo is not None
     data["logo_format"] = loaded.logo[0] if loaded.logo else ""
     if loaded.logo is not None:

@@ -256,8 +256,8 @@ def xml(session: Session, number: str, issuer: str, syntax: str, out: str | None
     """Write the e-invoice (EN 16931), by itself."""
     from web_reports import invoice_document
 
-    make = invoice_document.cii if syntax == "cii" else invoice_document.ubl
-    _write(session, number, issuer, out, f"xml-{syntax}", make)
+    makers = {"cii": invoice_document.cii, "ubl": invoice_document.ubl}
+    _write(session, number, issuer, out, f"xml-{syntax}", makers[syntax])
 
 
 def _write(
@@ -269,7 +269,7 @@ def _write(
 
     with session.transaction() as work:
         one = invoices.find(work.cursor, work.viewer, number, issuer=issuer)
-        content = make(view.load(work.cursor, one))
+        content = make(view.load(work.cursor, work.viewer, one))
         changed = False
         if one.number and kind != "html":
             digest = hashlib.sha256(content).digest()
