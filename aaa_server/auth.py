@@ -89,7 +89,8 @@ class Authorization:
         """Has `reply` called with the octets once all is committed; with None: silence."""
         call = DIALECTS[fresh.client.type].access(fresh)
         at = self._now()
-        if call.service == "call" and self._emergency.covers(call.called):
+        client_id = fresh.client.client_id
+        if call.service == "call" and self._emergency.covers(client_id, call.origin, call.called):
             # Whatever is wrong with the rest of the packet.
             request = charging_request(call._replace(problem=""), fresh.client, at, self._limits)
             assert isinstance(request, Authorize)
@@ -223,7 +224,12 @@ def charging_request(
         )
     assert call.service == "authenticate", call.service
     return Authenticate(
-        at, call.origin, call.credential, call.trusted, register=call.mode == "register"
+        at,
+        call.origin,
+        call.credential,
+        call.trusted,
+        register=call.mode == "register",
+        client_id=client.client_id,
     )
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
-from aaa_server.charging.inbound_call import emergency_offers
+from aaa_server.charging.inbound_call import emergency_number, emergency_offers
 from aaa_server.charging.ledger import Ledger, Policy
 from aaa_server.charging.requests import Granted
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from twisted.python.failure import Failure
 
     from aaa_server.charging.catalogue import Catalogue
-    from aaa_server.charging.requests import Authorize, ChargingAnswer
+    from aaa_server.charging.requests import Authorize, ChargingAnswer, Origin
     from aaa_server.online_charging import OnlineCharging
 
 log = Logger()
@@ -56,9 +56,9 @@ class EmergencyCalls:
     def waiting(self) -> int:
         return len(self._unrecorded)
 
-    def covers(self, called: str) -> bool:
-        """Whether this is an emergency number."""
-        return called in self._catalogue().emergency
+    def covers(self, client_id: int, origin: Origin, called: str) -> bool:
+        """Whether it is an emergency number that is called, whoever calls."""
+        return bool(emergency_number(client_id, origin, called, 0, self._catalogue()))
 
     def ask(self, request: Authorize) -> Deferred[ChargingAnswer]:
         """The committed answer to `request`, or a yes at price 0 where there is none in time."""
@@ -88,7 +88,8 @@ class EmergencyCalls:
             ani=request.origin.ani or request.origin.account_code or request.origin.address,
         )
         catalogue = self._catalogue()
-        offers = emergency_offers(request.called, Ledger(catalogue, Policy(), iter(())))
+        number = emergency_number(request.client_id, request.origin, request.called, 0, catalogue)
+        offers = emergency_offers(number, Ledger(catalogue, Policy(), iter(())))
         seconds = request.maximum_seconds
         answered.callback(
             Granted(seconds, seconds, True, 0, catalogue.admin_currency, "", "", False, "", offers)

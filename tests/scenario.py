@@ -507,6 +507,7 @@ class Scenario:
                 _credential(options),
                 trusted=True,
                 register="register" in options,
+                client_id=CLIENT,
             )
         )
 

@@ -16,6 +16,7 @@ from aaa_server.charging.catalogue import Inbound
 from aaa_server.charging.inbound_call import (
     did_levels,
     did_offer,
+    emergency_number,
     emergency_offers,
     on_net_offer,
 )
@@ -39,6 +40,8 @@ from aaa_server.charging.routing import (
     offers_for,
     unix_second,
 )
+from aaa_server.rating.money import EXCHANGE_SCALE, div_half_up
+from aaa_server.rating.prefix import NUMBER_DIGITS_MAX
 
 if TYPE_CHECKING:
     from aaa_server.charging.ledger import GroupUse, Ledger, Profile
@@ -75,8 +78,10 @@ def authorize(request: Authorize, ledger: Ledger) -> Granted | Refused:
             return _granted_before(call, ledger)
         if call.ended and call.refusal is None:
             return Refused(Refusal.INVALID_ARGUMENT, "this call has ended already")
-    if request.called in ledger.catalogue.emergency:
-        return _let_pass(request, call, ledger)
+    if ledger.catalogue.emergency:
+        number = _emergency_number(request, ledger)
+        if number:
+            return _let_pass(request, number, call, ledger)
     plan = plan_call(request, ledger)
     if call is None:
         call = ledger.open(request.client_id, request.session_key, request.at)
@@ -144,6 +149,8 @@ def called_number(
     translated = translate_called(rules, request.client_id, group_id, account_id, called)
     if isinstance(translated, Blocked):
         return Refused(Refusal.BLOCKED, "this number is blocked")
+    if not 0 < len(translated) <= NUMBER_DIGITS_MAX:
+        return Refused(Refusal.INVALID_ARGUMENT, "the rules for this number leave no number")
     return translated
 
 
@@ -173,7 +180,9 @@ def _with_surcharge(
     if not caller.surcharge_micros or did is None or not did.access:
         return levels
     price = levels[0].price
-    fee = price.terms.connect_fee_micros + caller.surcharge_micros
+    # The card's surcharge is in its own currency, the fee it is added to in the price list's.
+    surcharge = div_half_up(caller.surcharge_micros * EXCHANGE_SCALE, price.terms.exchange_e10)
+    fee = price.terms.connect_fee_micros + surcharge
     terms = replace(price.terms, connect_fee_micros=fee)
     return (levels[0]._replace(price=price._replace(terms=terms)), *levels[1:])
 
@@ -378,11 +387,23 @@ def _count(use: Account | GroupUse, at: datetime) -> None:
     use.second_calls += 1
 
 
-def _let_pass(request: Authorize, call: Call | None, ledger: Ledger) -> Granted:
+def _emergency_number(request: Authorize, ledger: Ledger) -> str:
+    account_id = 0
+    if ledger.catalogue.number_rules.called:
+        found = whose(request.origin, request.called, ledger, request.at)
+        if not isinstance(found, Refused):
+            account_id = found.account_id
+    return emergency_number(
+        request.client_id, request.origin, request.called, account_id, ledger.catalogue
+    )
+
+
+def _let_pass(request: Authorize, number: str, call: Call | None, ledger: Ledger) -> Granted:
     """An emergency call: whoever it is, at price 0, past every limit, and on record."""
     if call is None:
         call = ledger.open(request.client_id, request.session_key, request.at)
     _describe(call, request)
+    call.called = number
     found = whose(request.origin, request.called, ledger, request.at)
     call.account_id = call.found_by = None
     call.party = ()
@@ -392,7 +413,7 @@ def _let_pass(request: Authorize, call: Call | None, ledger: Ledger) -> Granted:
     call.status = "authorized"
     call.refusal = None
     call.levels, call.reserved = (), ()
-    call.offers = emergency_offers(request.called, ledger)
+    call.offers = emergency_offers(number, ledger)
     call.resource_group_in_id = call.resource_group_out_id = None
     call.granted_seconds = request.maximum_seconds
     call.authorized_at = request.at

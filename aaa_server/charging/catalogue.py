@@ -12,7 +12,7 @@ from aaa_server.charging.choice import Choices
 from aaa_server.charging.did import Did
 from aaa_server.charging.numbers import NO_RULES, NumberRules
 from aaa_server.rating.lcr import Quality
-from aaa_server.rating.money import EXCHANGE_SCALE, div_half_up
+from aaa_server.rating.money import EXCHANGE_SCALE, LARGEST, div_half_up
 from aaa_server.rating.prefix import Prefixes
 from aaa_server.rating.rate import Terms
 from aaa_server.rating.tariff import Tariff
@@ -162,7 +162,8 @@ class Catalogue:
     def exchange_e10(self, from_currency: str, to_currency: str, at: datetime) -> int | None:
         """How much of `to_currency` one unit of `from_currency` is, times 10^10; None: unknown.
 
-        A pair that is entered in the other direction only is turned round, half up.
+        A pair that is entered in the other direction only is turned round, half up; unknown
+        too where that is more than can be put on record.
         """
         if from_currency == to_currency:
             return EXCHANGE_SCALE
@@ -172,7 +173,8 @@ class Catalogue:
         inverse = self._exchange_as_entered(to_currency, from_currency, at)
         if inverse is None:
             return None
-        return div_half_up(EXCHANGE_SCALE * EXCHANGE_SCALE, inverse)
+        turned = div_half_up(EXCHANGE_SCALE * EXCHANGE_SCALE, inverse)
+        return turned if turned <= LARGEST else None
 
     def _exchange_as_entered(self, source: str, target: str, at: datetime) -> int | None:
         entered = self.exchanges.get((source, target))

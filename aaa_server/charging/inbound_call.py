@@ -6,12 +6,15 @@ from typing import TYPE_CHECKING
 
 from aaa_server.charging.call import Level, Offer, Price, make_offer
 from aaa_server.charging.did import ring
+from aaa_server.charging.numbers import translate_called
 from aaa_server.rating.rate import Terms
 
 if TYPE_CHECKING:
     from datetime import datetime
 
+    from aaa_server.charging.catalogue import Catalogue
     from aaa_server.charging.ledger import Account, Ledger
+    from aaa_server.charging.requests import Origin
 
 NO_ROW = 0  # the rate of a price that is no row of a price list
 
@@ -68,6 +71,31 @@ def on_net_offer(chain: list[Account], called: str, at: datetime, ledger: Ledger
         return None
     currency = ledger.catalogue.admin_currency
     return make_offer(0, "ON-NET", ring(assignment)[1], 0, Price(NO_ROW, called, currency, _FREE))
+
+
+def emergency_number(
+    client_id: int, origin: Origin, called: str, account_id: int, catalogue: Catalogue
+) -> str:
+    """The emergency number that is called; '' when it is none.
+
+    It is one as it came, without the tech prefix of where it comes from, or as the rules of
+    all concerned make it; no rule that blocks keeps it from being one. `account_id` 0: not
+    known, so the account's own rules are left out.
+    """
+    emergency = catalogue.emergency
+    if called in emergency:
+        return called
+    rules = catalogue.number_rules.called
+    if not emergency or not (rules or called.endswith(tuple(emergency))):
+        return ""
+    inbound = catalogue.inbound(origin, called)
+    if inbound is not None:
+        called = inbound.without_prefix(called)
+        if called in emergency:
+            return called
+    group_id = 0 if inbound is None else inbound.group.resource_group_id
+    made = translate_called(rules, client_id, group_id, account_id, called)
+    return made if isinstance(made, str) and made in emergency else ""
 
 
 def emergency_offers(number: str, ledger: Ledger) -> tuple[Offer, ...]:

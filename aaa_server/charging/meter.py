@@ -126,10 +126,12 @@ class Meters:
         return use
 
     def take(self, share: Share, before: int) -> None:
-        """Hold `share.amount` instead of `before`."""
+        """Hold `share.amount` instead of `before`; nothing of what is gone meanwhile."""
         change = share.amount - before
         if share.kind == PACKAGE:
-            holding = self.holdings[share.row_id]
+            holding = self.holdings.get(share.row_id)
+            if holding is None:
+                return
             holding.reserved_seconds += change
             holding.changed = True
             assert 0 <= holding.reserved_seconds <= holding.granted_seconds - holding.used_seconds
@@ -157,7 +159,8 @@ class Meters:
             self._count(share, used - share.amount)
 
     def _count(self, share: Share, change: int) -> None:
-        if change:
+        known = any(share.row_id == one.limit_id for held in self.limits.values() for one in held)
+        if change and known:
             key = (share.row_id, share.period)
             use = self.uses.setdefault(key, LimitUse(share.row_id, share.period, 0))
             use.amount = max(0, use.amount + change)

@@ -46,22 +46,28 @@ def payable_seconds(
         free += holding.free_seconds
     for limit, use in _limits(account, call, ledger):
         if limit.blocks:
-            left = limit.maximum - use.amount + _held_of(level, use)
-            if left < 1:
-                return 0
-            if limit.measure == SECONDS:
-                at_most = min(at_most, left)
-            elif limit.measure == MONEY:
+            left = max(0, limit.maximum - use.amount + _held_of(level, use))
+            if limit.measure == MONEY:
                 available = min(available, left)
+            elif not left:
+                return 0
+            elif limit.measure == SECONDS:
+                at_most = min(at_most, left)
     return level.price.terms.affordable_seconds(available, at_most, free)
 
 
 def reached_limit(account: Account, level: Level, call: Metered, ledger: Ledger) -> Limit | None:
-    """The limit that keeps a call of even one second out; tells of it once a period."""
+    """The limit that keeps a call of even one second out; tells of it once a period.
+
+    One of money keeps no call out that costs nothing.
+    """
     for limit, use in _limits(account, call, ledger):
         if limit.blocks:
-            one = 1 if limit.measure != MONEY else max(1, level.price.terms.cost_micros(1))
-            if limit.maximum - use.amount < one:
+            one = 1
+            if limit.measure == MONEY:
+                free = sum([holding.free_seconds for holding in _holdings(account, call, ledger)])
+                one = level.price.terms.cost_micros(1, free)
+            if max(0, limit.maximum - use.amount) < one:
                 _tell(limit, use, ledger)
                 return limit
     return None

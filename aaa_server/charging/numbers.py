@@ -122,8 +122,7 @@ def _with_caller_translated(
 ) -> ChargingRequest:
     if not isinstance(request, Authorize | Authenticate | Start | Update | Stop):
         return request
-    client_id = 0 if isinstance(request, Authenticate) else request.client_id
-    ani = translate_caller(rules, client_id, request.origin.ani)
+    ani = translate_caller(rules, request.client_id, request.origin.ani)
     if isinstance(ani, Blocked) or ani == request.origin.ani:
         return request
     return request._replace(origin=request.origin._replace(ani=ani))

@@ -102,6 +102,7 @@ class Authenticate(NamedTuple):
     credential: Credential | None
     trusted: bool = False
     register: bool = False
+    client_id: int = 0  # whose rules rewrite the caller's number; 0: everybody's alone
 
 
 class Start(NamedTuple):

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from aaa_server.charging.account_code import whose
 from aaa_server.charging.authorize import called_number, metered_call, price_levels
+from aaa_server.charging.inbound_call import on_net_offer
 from aaa_server.charging.ledger import Charge, Ledger, Posting, Transaction
 from aaa_server.charging.metering import hold_shares, settle_shares
 from aaa_server.charging.requests import (
@@ -163,7 +164,7 @@ def _duration_ms(call: Call, request: Stop) -> int:
 def _end(call: Call, request: Stop, ledger: Ledger) -> None:
     call.duration_ms = _duration_ms(call, request)
     call.cause = request.cause
-    _rate_unauthorized(call, ledger)
+    _rate_unauthorized(call, request.route, ledger)
     seconds = _chargeable(call, request.at, ledger)
     if call.status == "authorized":
         ledger.release(call)
@@ -189,8 +190,11 @@ def _chargeable(call: Call, at: datetime, ledger: Ledger) -> int:
     return seconds
 
 
-def _rate_unauthorized(call: Call, ledger: Ledger) -> None:
-    """Price a call that only accounting has told of, as of its beginning."""
+def _rate_unauthorized(call: Call, route: str, ledger: Ledger) -> None:
+    """Price a call that only accounting has told of, as of its beginning.
+
+    One to a number of ours stayed with us, unless it is said to have gone out over a `route`.
+    """
     if call.status != "started":
         return
     call.flags.append(NO_AUTHORIZATION)
@@ -199,7 +203,13 @@ def _rate_unauthorized(call: Call, ledger: Ledger) -> None:
     levels: tuple[Level, ...] | Refused | None = None
     if call.account_id is not None and call.called:
         chain = ledger.chain_of(call.account_id)
-        levels = price_levels(chain, call.called, call.authorized_at, ledger)
+        at = call.authorized_at
+        within = None
+        if chain and route not in ledger.catalogue.by_name:
+            within = on_net_offer(chain, call.called, at, ledger)
+        levels = price_levels(chain, call.called, at, ledger, on_net=within is not None)
+        if within is not None:
+            call.offers = (within,)
     if not levels or isinstance(levels, Refused):
         call.flags.append(UNRATED)
     else:
@@ -225,7 +235,7 @@ def _close_silent(call: Call, at: datetime, ended_by: str, ledger: Ledger) -> No
         seconds = call.granted_seconds
     else:
         call.flags.append(NOTHING_KNOWN)
-    _rate_unauthorized(call, ledger)
+    _rate_unauthorized(call, "", ledger)
     if call.status == "authorized":
         ledger.release(call)
         seconds = min(seconds, call.granted_seconds)
@@ -246,11 +256,16 @@ def _correct(call: Call, request: Stop, ledger: Ledger) -> None:
     call.flags.append(LATE_STOP)
     seconds = _chargeable(call, request.at, ledger) if call.refusal is None else 0
     ledger.touch(call)
-    _charge(call, seconds, request.route, request.at, ledger)
+    _charge(call, seconds, request.route, request.at, ledger, first=False)
 
 
-def _charge(call: Call, seconds: int, route: str, at: datetime, ledger: Ledger) -> None:
-    """Make what every party pays the price of `seconds`; post what that changes."""
+def _charge(
+    call: Call, seconds: int, route: str, at: datetime, ledger: Ledger, *, first: bool = True
+) -> None:
+    """Make what every party pays the price of `seconds`; post what that changes.
+
+    `first`: the call ends, and gives up what it holds; else it had ended before.
+    """
     call.seconds = seconds
     if (
         not call.levels
@@ -259,7 +274,7 @@ def _charge(call: Call, seconds: int, route: str, at: datetime, ledger: Ledger) 
     ):
         call.flags.append(EMERGENCY)
     used_before = [level.package_seconds if call.charges else 0 for level in call.levels]
-    _settle_shares(call, seconds, ledger)
+    _settle_shares(call, seconds, ledger, first=first)
     if not call.levels or not (seconds or call.charged):
         _note_told(call, route)
         return
@@ -304,10 +319,9 @@ def _charge(call: Call, seconds: int, route: str, at: datetime, ledger: Ledger) 
         call.charges = number
 
 
-def _settle_shares(call: Call, seconds: int, ledger: Ledger) -> None:
+def _settle_shares(call: Call, seconds: int, ledger: Ledger, *, first: bool) -> None:
     if ledger.meters is None:
         return
-    first = not call.charges and not call.recorded
     if first and NO_AUTHORIZATION in call.flags:
         call.levels = hold_shares(call.levels, seconds, metered_call(call), ledger)
     call.levels = settle_shares(call.levels, seconds, ledger, first=first)

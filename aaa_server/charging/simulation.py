@@ -14,6 +14,7 @@ from aaa_server.charging.account_code import RESOLVERS, Found, whose
 from aaa_server.charging.authorize import (
     affordable,
     authorize,
+    called_number,
     limits,
     longest_call,
     price_levels,
@@ -22,6 +23,7 @@ from aaa_server.charging.authorize import (
 )
 from aaa_server.charging.call import Call, Level, Offer
 from aaa_server.charging.catalogue import Attachment, Inbound, RateGroup
+from aaa_server.charging.inbound_call import on_net_offer
 from aaa_server.charging.ledger import Charge, Profile
 from aaa_server.charging.metering import Metered
 from aaa_server.charging.requests import Authorize, Granted, Reauthorize, Refused, Stop
@@ -114,11 +116,14 @@ def simulate(request: Authorize, ledger: Ledger, *, seconds: int | None = None) 
     found = whose(request.origin, request.called, ledger, request.at)
     chain = [] if isinstance(found, Refused) else ledger.chain_of(found.account_id)
     inbound = ledger.catalogue.inbound(request.origin, request.called)
-    called = request.called if inbound is None else inbound.without_prefix(request.called)
+    called = _called(request, inbound, found, ledger)
     longest = longest_call(request, chain[0].profile) if chain else request.maximum_seconds
     inbound_channels = _channels(inbound, ledger)
     inbound_limit = limits([], inbound, request.at, ledger)
-    payers = tuple([_payer(account, called, longest, request, ledger) for account in chain])
+    on_net = bool(chain) and on_net_offer(chain, called, request.at, ledger) is not None
+    payers = tuple(
+        [_payer(account, called, longest, request, ledger, on_net=on_net) for account in chain]
+    )
     wish = Wish(called, request.at, request.session_key, request.wanted_route, _sale(payers))
     exits = ways_out(chain, wish, ledger)
     answer = authorize(request, ledger)
@@ -168,6 +173,17 @@ def ways_out(chain: list[Account], wish: Wish, ledger: Ledger) -> tuple[WayOut, 
     return tuple(sorted(exits, key=lambda way: (way.place is None, way.place or 0)))
 
 
+def _called(
+    request: Authorize, inbound: Inbound | None, found: Found | Refused, ledger: Ledger
+) -> str:
+    """The number that is priced; as it came where a rule blocks it, or nobody is known."""
+    account_id = 0 if isinstance(found, Refused) else found.account_id
+    called = called_number(request, inbound, account_id, ledger)
+    if not isinstance(called, Refused):
+        return called
+    return request.called if inbound is None else inbound.without_prefix(request.called)
+
+
 def _sale(payers: tuple[Payer, ...]) -> Sale | None:
     """What the topmost payer pays, where it has a price."""
     if not payers or isinstance(payers[-1].level, Refused):
@@ -191,7 +207,13 @@ def _channels(inbound: Inbound | None, ledger: Ledger) -> int:
 
 
 def _payer(
-    account: Account, called: str, longest: int, request: Authorize, ledger: Ledger
+    account: Account,
+    called: str,
+    longest: int,
+    request: Authorize,
+    ledger: Ledger,
+    *,
+    on_net: bool,
 ) -> Payer:
     profile = account.profile
     group = _group_of(account, ledger)
@@ -201,7 +223,7 @@ def _payer(
         rate = group.tariff.rate_for(called, request.at, profile.account_id)
         own = any(row is rate for row in group.tariff.rates(profile.account_id))
     metered = Metered(called, request.at)
-    priced = price_levels([account], called, request.at, ledger)
+    priced = price_levels([account], called, request.at, ledger, on_net=on_net)
     level = priced if isinstance(priced, Refused) else priced[0]
     return Payer(
         profile,

@@ -52,6 +52,8 @@ SELECT catalogue.revision,
        coalesce(account.currency, 'USD')
   FROM catalogue
   LEFT JOIN account ON account.kind = 'admin'"""
+# What comes in from a suspended or closed account is still its own, and refused: nobody else,
+# whose endpoint is wider, is to pay for it.
 _RESOURCE_GROUPS = """
 SELECT resource_group.resource_group_id,
        resource_group.name,
@@ -64,7 +66,8 @@ SELECT resource_group.resource_group_id,
        precedence,
        strip,
        prepend,
-       resource_group.status = 'active' AND account.status = 'active',
+       resource_group.status = 'active'
+       AND (direction = 'in' OR account.status = 'active'),
        account.currency
   FROM resource_group
   JOIN account ON account.account_id = resource_group.account_id"""

@@ -119,13 +119,20 @@ def test_an_exchange_rate_applies_from_its_very_instant() -> None:
     assert held.exchange_e10("EUR", "GBP", NOON) is None
 
 
-@given(st.integers(1, 10**14))
+@given(st.integers(11, 10**14))
 def test_a_pair_entered_in_the_other_direction_is_turned_round_half_up(rate_e10: int) -> None:
     held = catalogue({("EUR", "USD"): ([NOON], [rate_e10])})
     turned = held.exchange_e10("USD", "EUR", NOON)
     assert turned == div_half_up(EXCHANGE_SCALE**2, rate_e10)
     assert held.exchange_e10("EUR", "USD", NOON) == rate_e10
     assert held.exchange_e10("USD", "EUR", NOON - timedelta(1)) is None
+
+
+@pytest.mark.parametrize("rate_e10", [1, 10])
+def test_a_pair_that_cannot_be_turned_round_on_record_is_unknown(rate_e10: int) -> None:
+    held = catalogue({("EUR", "USD"): ([NOON], [rate_e10])})
+    assert held.exchange_e10("EUR", "USD", NOON) == rate_e10
+    assert held.exchange_e10("USD", "EUR", NOON) is None
 
 
 def test_what_was_entered_goes_before_what_is_turned_round() -> None:
