@@ -210,7 +210,7 @@ class Month:
             cursor.execute(
                 "SELECT rate_group_id FROM rate_group WHERE name = %s", (f"{parent} list",)
             )
-            group_id = cursor.fetchone()[0]
+            [group_id] = cursor.fetchone() or ()
         self.ids[code] = accounts.add(
             cursor,
             accounts.NewAccount(

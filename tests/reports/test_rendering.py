@@ -126,7 +126,7 @@ def test_a_workbook_has_numbers_as_numbers_and_phones_as_text(of_month: Connecti
     assert isinstance(first[titles["Fin"]].value, datetime)
     total = [row for row in lines if row[0].value == "Total"]
     charges, totals = (
-        sum(Decimal(str(row[charge].value)) for row in some)
+        sum((Decimal(str(row[charge].value)) for row in some), Decimal())
         for some in ([row for row in lines if row not in total], total)
     )
     assert abs(charges - totals) < Decimal("0.000001")
