@@ -485,6 +485,43 @@ def test_a_tax_key_stands_with_its_book(books: Sky, tmp_path: Path) -> None:
 # ------------------------------------------------------------------ account maps
 
 
+@pytest.mark.parametrize("base", ["names", "skr03", "skr04"])
+def test_every_book_of_the_ledger_has_its_account(
+    books: Sky, demo_url: str, tmp_path: Path, base: str
+) -> None:
+    with contextlib.closing(connect(demo_url)) as connection, transaction(connection) as cursor:
+        cursor.execute(
+            """
+            SELECT regexp_matches(pg_get_constraintdef(oid), $$'([a-z]+)'$$, 'g')
+              FROM pg_constraint
+             WHERE conname = 'posting_contra_book_check'
+            """
+        )
+        there_are = [row[0][0] for row in cursor.fetchall()]
+    assert {"sales", "tax", "cards"} < set(there_are)
+    for seller, buyer in (("admin", "north"), ("north", "nora")):
+        # A provider sells to the operator alone, and a card is nobody's reseller.
+        bought = [book for book in there_are if book not in ("purchases", "cards")]
+        moves = [Moved(buyer, -1_000_001, seller, book) for book in bought]
+        post(demo_url, "2026-01-09T10:00Z", "adjustment", *moves)
+    moves = [Moved("alice", 5, "admin", "cards"), Moved("acme", 5, "admin", "purchases")]
+    post(demo_url, "2026-01-09T10:00Z", "adjustment", *moves)
+    file = tmp_path / "map.toml"
+    file.write_text(f'base = "{base}"\n')
+    for eyes in ((), ("--as", "north")):
+        ran = books(*eyes, "export", "journal", *JANUARY, "--account-map", str(file))
+        assert ran.status == 0, ran.err
+        assert "difference 0.000000; to the ledger 0.000000" in ran.err
+
+
+def test_a_text_is_no_formula(books: Sky, demo_url: str) -> None:
+    moved = Moved("alice", 5_000_000, "admin", "cash")
+    post(demo_url, "2026-01-07T10:00Z", "payment", moved, note="=1+1")
+    words = ("export", "journal", *JANUARY, "--per", "transaction")
+    texts = {line["text"] for line in rows(books(*words))}
+    assert "'=1+1" in texts
+
+
 def test_one_line_of_a_map_changes_one_account(books: Sky, tmp_path: Path) -> None:
     file = tmp_path / "map.toml"
     file.write_text(
