@@ -6,8 +6,9 @@ and margin from the rollups, all records as CSV by a process of its own whose me
 
 from __future__ import annotations
 
-import io
+import itertools
 import multiprocessing
+import os
 import resource
 import shutil
 import tempfile
@@ -160,26 +161,19 @@ SELECT number, level, 1, 'USD', 1, 1, 1, ''
  CROSS JOIN generate_series(-1, 1) AS level"""
 
 
-class _Counted(io.TextIOBase):
-    """Counts lines and forgets them."""
-
-    def __init__(self) -> None:
-        self.lines = 0
-
-    def write(self, text: str) -> int:
-        self.lines += text.count("\n")
-        return len(text)
-
-
 def _csv(url: str, period: str, results: Queue[tuple[int, float, int]]) -> None:
     started = time.perf_counter()
     connection = connect(url)
-    file = _Counted()
-    with running(connection, find("calls"), Question(period=period)) as result:
+    counted = itertools.count()
+    with (
+        Path(os.devnull).open("w", encoding="utf-8") as file,
+        running(connection, find("calls"), Question(period=period)) as result,
+    ):
+        result.rows = (row for row, _ in zip(result.rows, counted, strict=False))
         write_csv(result, file)
     connection.close()
     kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    results.put((file.lines - 1, time.perf_counter() - started, kib))
+    results.put((next(counted) - 1, time.perf_counter() - started, kib))
 
 
 if __name__ == "__main__":

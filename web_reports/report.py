@@ -15,6 +15,9 @@ The header is TOML in the file's first comment:
                         currency: the column that an amount's currency stands in
                         operator_only: left out for everybody else
     chart               label and value: two columns
+    cuts                of the rollups: name, and `of` which columns and parameters; the first
+                        one that has all that is asked is read, as `cut`, else "all"
+    free                columns and parameters that every cut has
 
 In the query `{group}` stands for the chosen columns, `{by}` for what they are grouped by
 and `{names}` for their names, each with a comma behind it; lines that end with
@@ -86,6 +89,14 @@ class Chart(NamedTuple):
     value: str
 
 
+class Cut(NamedTuple):
+    """A part of a rollup that is counted by fewer things, and so is smaller."""
+
+    name: str
+    of: tuple[str, ...]
+    operator_only: bool = False
+
+
 class Report(NamedTuple):
     """A report as its file describes it."""
 
@@ -100,6 +111,8 @@ class Report(NamedTuple):
     default_group: tuple[str, ...] = ()
     operator_only: bool = False
     chart: Chart | None = None
+    cuts: tuple[Cut, ...] = ()
+    free: tuple[str, ...] = ()
 
     def groups(self, *, operator: bool) -> list[str]:
         """What it can be grouped by."""
@@ -120,6 +133,13 @@ class Report(NamedTuple):
             for one in (*chosen, *(one for one in self.columns if not one.group))
             if operator or not one.operator_only
         )
+
+    def cut(self, asked: set[str], *, operator: bool) -> str:
+        """The smallest part of the rollup that has all these columns and parameters."""
+        for one in self.cuts:
+            if (operator or not one.operator_only) and asked <= {*one.of, *self.free}:
+                return one.name
+        return "all"
 
     def query(self, group_by: tuple[str, ...], *, operator: bool) -> str:
         """The SQL of a run grouped by these columns."""
@@ -198,6 +218,7 @@ def parse(name: str, text: str) -> Report:
                 for tie, body in zip(heads[1:], bodies[1:], strict=True)
             ),
             chart=Chart(**head.pop("chart")) if "chart" in head else None,
+            cuts=tuple(Cut(**_tupled(one)) for one in head.pop("cuts", ())),
             **_tupled(head),
         )
     except (KeyError, TypeError) as error:

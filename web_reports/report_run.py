@@ -156,6 +156,8 @@ def _result(
         "rolled": period.whole_hours if period else True,
         **_values(report, question.values, eyes, cursor, zone),
     }
+    asked = {*group_by, *(name for name, text in question.values.items() if text)}
+    values["cut"] = report.cut(asked, operator=eyes.is_operator)
     result = Result(
         report=report,
         columns=report.shown(group_by, operator=eyes.is_operator),

@@ -17,7 +17,7 @@ from aaa_server.storage.rates import RateRow, import_rates
 from aaa_server.worker.rollups import refresh_rollups
 from tests.reports.asking import Answer, ask
 from tests.scenario import Books
-from web_reports.report import reports
+from web_reports.report import find, reports
 
 if TYPE_CHECKING:
     from psycopg2.extensions import connection as Connection
@@ -79,7 +79,7 @@ def same(connection: Connection) -> bool:
         for row in fetch(
             connection,
             "SELECT hour, account_id, resource_group_id, rate_id, prefix, attempts, refused,"
-            " seconds FROM call_hour",
+            " seconds FROM call_hour WHERE cut = 'all'",
         )
     }
     charges = Counter(
@@ -88,7 +88,8 @@ def same(connection: Connection) -> bool:
             for row in fetch(
                 connection,
                 "SELECT hour, account_id, party_id, level, provider_id, own_rate_id, currency,"
-                " sum(amount_micros) FROM charge_hour GROUP BY 1, 2, 3, 4, 5, 6, 7",
+                " sum(amount_micros) FROM charge_hour WHERE cut = 'all'"
+                " GROUP BY 1, 2, 3, 4, 5, 6, 7",
             )
         }
     )
@@ -171,3 +172,49 @@ def test_charges_change_only_by_new_rows(month_copy: Connection, statement: str)
     with month_copy.cursor() as cursor, pytest.raises(Exception, match="refuses"):
         cursor.execute(statement)
     month_copy.rollback()
+
+
+def test_each_cut_adds_up_to_the_whole(month_copy: Connection) -> None:
+    refresh_rollups(month_copy, NOW)
+    sums = fetch(
+        month_copy,
+        "SELECT cut, sum(attempts), sum(answered), sum(refused), sum(seconds), sum(setup_ms),"
+        " max(longest_seconds) FROM call_hour GROUP BY cut",
+    )
+    assert {row[0] for row in sums} == {"all", "account", "route", "destination"}
+    assert len({row[1:] for row in sums}) == 1
+    own = fetch(
+        month_copy,
+        "SELECT cut, level, currency, sum(amount_micros), sum(billed_seconds), sum(calls)"
+        "  FROM charge_hour WHERE cut <> 'all' GROUP BY 1, 2, 3"
+        " UNION ALL "
+        "SELECT 'whole', least(level, 0), charge_hour.currency, sum(amount_micros),"
+        "       sum(billed_seconds), sum(calls)"
+        "  FROM charge_hour JOIN account ON account.account_id = party_id"
+        " WHERE cut = 'all' AND cardinality(chain) = 1 GROUP BY 1, 2, 3",
+    )
+    by_cut = {name: {row[1:] for row in own if row[0] == name} for name, *_ in own}
+    assert len(by_cut) == 4
+    assert all(rows == by_cut["whole"] for rows in by_cut.values())
+
+
+@pytest.mark.parametrize(
+    ("name", "asked", "operator", "cut"),
+    [
+        ("traffic", {"day"}, True, "route"),
+        ("traffic", {"day", "provider"}, True, "route"),
+        ("traffic", {"destination", "prefix"}, True, "destination"),
+        ("traffic", {"account", "hour"}, True, "account"),
+        ("traffic", {"account", "destination"}, True, "all"),
+        ("traffic", {"day"}, False, "account"),
+        ("traffic", {"destination"}, False, "all"),
+        ("margin", {"customer"}, True, "customer"),
+        ("margin", {"customer", "provider"}, True, "all"),
+        ("margin", {"customer", "account"}, True, "all"),
+        ("margin", {"customer"}, False, "all"),
+    ],
+)
+def test_the_smallest_cut_that_has_all_is_read(
+    name: str, asked: set[str], operator: bool, cut: str
+) -> None:
+    assert find(name).cut(asked, operator=operator) == cut

@@ -23,12 +23,14 @@ WITH counted AS (
     SELECT hour, account_id, prefix, attempts
       FROM call_hour
      WHERE %(rolled)s
+       AND cut = 'all'
        AND hour >= %(begin)s
        AND hour < %(end)s
        AND hour NOT IN (SELECT hour FROM rollup_stale WHERE rollup = 'call')
      UNION ALL
     SELECT hour, account_id, prefix, attempts
       FROM uncounted_calls(%(begin)s, %(end)s, %(rolled)s)
+     WHERE cut = 'all'
 ), spending AS (
     -- Days of the reader, with a week before the period to compare with.
     SELECT posting.account_id,

@@ -3,6 +3,12 @@ title = "Margin"
 about = "What calls brought in and what they cost, by when they were posted; losses first."
 period = "this-month"
 default_group = ["customer"]
+free = ["month", "day"]
+cuts = [
+    { name = "provider", of = ["provider"], operator_only = true },
+    { name = "customer", of = ["customer"], operator_only = true },
+    { name = "destination", of = ["destination", "prefix"], operator_only = true },
+]
 chart = { label = "customer", value = "home_margin" }
 
 [parameters]
@@ -42,6 +48,7 @@ WITH charged AS (
            amount_micros
       FROM charge_hour
      WHERE %(rolled)s
+       AND cut = %(cut)s
        AND hour >= %(begin)s
        AND hour < %(end)s
        AND hour NOT IN (SELECT hour FROM rollup_stale WHERE rollup = 'charge')
@@ -58,6 +65,7 @@ WITH charged AS (
            billed_seconds,
            amount_micros
       FROM uncounted_charges(%(begin)s, %(end)s, %(rolled)s)
+     WHERE cut = %(cut)s
 ), home AS (
     SELECT currency FROM account WHERE account_id = %(viewer_id)s
 ), worth AS (
@@ -101,7 +109,7 @@ WITH charged AS (
            SELECT CASE
                   WHEN charged.level = -1 THEN false
                   WHEN charged.party_id = %(viewer_id)s THEN false
-                  WHEN party.parent_id = %(viewer_id)s THEN true
+                  WHEN party.parent_id = %(viewer_id)s OR %(cut)s <> 'all' THEN true
                   END AS sold) AS side
       JOIN worth
         ON worth.hour = date_trunc('hour', charged.hour, 'UTC')

@@ -24,6 +24,7 @@ WITH charged AS (
     SELECT hour, party_id, own_rate_id, currency, calls, corrections, billed_seconds, amount_micros
       FROM charge_hour
      WHERE %(rolled)s
+       AND cut = 'all'
        AND level = -1
        AND hour >= %(begin)s
        AND hour < %(end)s
@@ -31,7 +32,8 @@ WITH charged AS (
      UNION ALL
     SELECT hour, party_id, own_rate_id, currency, calls, corrections, billed_seconds, amount_micros
       FROM uncounted_charges(%(begin)s, %(end)s, %(rolled)s)
-     WHERE level = -1
+     WHERE cut = 'all'
+       AND level = -1
 )
 SELECT {group}
        charged.currency,

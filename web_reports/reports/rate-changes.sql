@@ -68,7 +68,8 @@ WITH begun AS (
     SELECT own_rate_id AS rate_id,
            sum(billed_seconds) AS seconds
       FROM charge_hour
-     WHERE hour >= %(begin)s::timestamptz - interval '1 month'
+     WHERE cut = 'all'
+       AND hour >= %(begin)s::timestamptz - interval '1 month'
        AND hour < %(begin)s
      GROUP BY own_rate_id
 )

@@ -32,6 +32,7 @@ WITH reseller AS (
     SELECT party_id, level, currency, billed_seconds, amount_micros
       FROM charge_hour
      WHERE %(rolled)s
+       AND cut = 'all'
        AND level >= 0
        AND hour >= %(begin)s
        AND hour < %(end)s
@@ -39,7 +40,8 @@ WITH reseller AS (
      UNION ALL
     SELECT party_id, level, currency, billed_seconds, amount_micros
       FROM uncounted_charges(%(begin)s, %(end)s, %(rolled)s)
-     WHERE level >= 0
+     WHERE cut = 'all'
+       AND level >= 0
 ), paid AS (
     SELECT charged.party_id,
            charged.currency,

@@ -22,6 +22,7 @@ WITH charged AS (
     SELECT hour, account_id, party_id, level, rate_id, currency, calls, billed_seconds, amount_micros
       FROM charge_hour
      WHERE %(rolled)s
+       AND cut = 'all'
        AND level >= 0
        AND hour >= %(begin)s
        AND hour < %(end)s
@@ -29,7 +30,8 @@ WITH charged AS (
      UNION ALL
     SELECT hour, account_id, party_id, level, rate_id, currency, calls, billed_seconds, amount_micros
       FROM uncounted_charges(%(begin)s, %(end)s, %(rolled)s)
-     WHERE level >= 0
+     WHERE cut = 'all'
+       AND level >= 0
 ), sold AS (
     SELECT charged.hour AS at,
            charged.party_id AS account_id,

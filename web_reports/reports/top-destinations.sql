@@ -3,6 +3,8 @@ title = "Top destinations"
 about = "Where most was sold, by when it was posted."
 period = "this-month"
 default_group = ["destination"]
+free = ["limit"]
+cuts = [{ name = "destination", of = ["destination", "prefix"], operator_only = true }]
 chart = { label = "destination", value = "revenue" }
 
 [parameters]
@@ -33,6 +35,7 @@ WITH charged AS (
            amount_micros
       FROM charge_hour
      WHERE %(rolled)s
+       AND cut = %(cut)s
        AND hour >= %(begin)s
        AND hour < %(end)s
        AND hour NOT IN (SELECT hour FROM rollup_stale WHERE rollup = 'charge')
@@ -49,6 +52,7 @@ WITH charged AS (
            billed_seconds,
            amount_micros
       FROM uncounted_charges(%(begin)s, %(end)s, %(rolled)s)
+     WHERE cut = %(cut)s
 )
 SELECT {group}
        charged.currency,
@@ -59,11 +63,12 @@ SELECT {group}
              / nullif(sum(sum(charged.amount_micros)) OVER (PARTITION BY charged.currency), 0)
              + 0.5)::bigint AS share
   FROM charged
-  JOIN account AS party ON party.account_id = charged.party_id
+  LEFT JOIN account AS party ON party.account_id = charged.party_id
   LEFT JOIN account AS caller ON caller.account_id = charged.account_id
   LEFT JOIN rate ON rate.rate_id = charged.rate_id
  WHERE charged.level >= 0
-   AND (party.parent_id = %(viewer_id)s
+   AND (%(cut)s <> 'all'
+        OR party.parent_id = %(viewer_id)s
         OR charged.level = 0 AND charged.party_id = %(viewer_id)s)
    AND (%(account)s::bigint IS NULL OR caller.chain @> ARRAY[%(account)s::bigint])
  GROUP BY {by} charged.currency

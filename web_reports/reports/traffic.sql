@@ -3,6 +3,12 @@ title = "Traffic"
 about = "Attempts and answers of the calls that ended in the period."
 period = "this-month"
 default_group = ["day"]
+free = ["month", "day", "hour"]
+cuts = [
+    { name = "route", of = ["route", "provider"], operator_only = true },
+    { name = "account", of = ["account"] },
+    { name = "destination", of = ["destination", "prefix"], operator_only = true },
+]
 chart = { label = "day", value = "minutes" }
 
 [parameters]
@@ -49,6 +55,7 @@ WITH counted AS (
            longest_seconds
       FROM call_hour
      WHERE %(rolled)s
+       AND cut = %(cut)s
        AND hour >= %(begin)s
        AND hour < %(end)s
        AND hour NOT IN (SELECT hour FROM rollup_stale WHERE rollup = 'call')
@@ -67,6 +74,7 @@ WITH counted AS (
            setup_ms,
            longest_seconds
       FROM uncounted_calls(%(begin)s, %(end)s, %(rolled)s)
+     WHERE cut = %(cut)s
 )
 SELECT {group}
        sum(counted.attempts) AS attempts,

@@ -19,8 +19,10 @@ CREATE INDEX charge_at ON charge USING brin (at) WITH (pages_per_range = 32);
 -- ---------------------------------------------------------------- the rollups
 
 -- Calls by the hour in which they ended. 0 and '' where there is none: no account was found,
--- no route was tried, no price was looked up.
+-- no route was tried, no price was looked up. `cut` says what a row is counted by besides the
+-- hour: by everything, or, for reports over months, by one thing alone, the others being 0.
 CREATE TABLE call_hour (
+    cut text NOT NULL CHECK (cut IN ('all', 'account', 'route', 'destination')),
     hour timestamptz NOT NULL,
     account_id bigint NOT NULL,
     resource_group_id bigint NOT NULL,              -- carried it, or was tried last or first
@@ -34,13 +36,16 @@ CREATE TABLE call_hour (
     timed bigint NOT NULL,                          -- answered, and the end told in time
     setup_ms bigint NOT NULL,                       -- of those: from authorisation to answer
     longest_seconds integer NOT NULL,
-    PRIMARY KEY (hour, account_id, resource_group_id, rate_id, prefix)
+    PRIMARY KEY (cut, hour, account_id, resource_group_id, rate_id, prefix)
 );
 
 -- Charges by the hour in which they were posted; `account_id` is the caller, `party_id` who
 -- pays (level 0 …) or is paid (level -1). Prefix and row are the caller's, `own_rate_id` the
--- party's; the provider is the one of the moment of that charge.
+-- party's; the provider is the one of the moment of that charge. The cuts are the operator's
+-- alone: what it sold (level 0) and bought (level -1), by the account directly below it, by
+-- provider, by destination.
 CREATE TABLE charge_hour (
+    cut text NOT NULL CHECK (cut IN ('all', 'customer', 'provider', 'destination')),
     hour timestamptz NOT NULL,
     account_id bigint NOT NULL,
     party_id bigint NOT NULL,
@@ -55,7 +60,7 @@ CREATE TABLE charge_hour (
     billed_seconds bigint NOT NULL,
     package_seconds bigint NOT NULL,
     amount_micros bigint NOT NULL,
-    PRIMARY KEY (hour, party_id, level, account_id, provider_id, rate_id, prefix, own_rate_id,
+    PRIMARY KEY (cut, hour, party_id, level, account_id, provider_id, rate_id, prefix, own_rate_id,
                  currency)
 );
 
@@ -72,84 +77,151 @@ CREATE TABLE rollup_stale (
 -- were taken out of the way.
 CREATE FUNCTION count_calls(begins timestamptz, ends timestamptz, width interval)
 RETURNS SETOF call_hour LANGUAGE sql STABLE PARALLEL SAFE AS $$
-    SELECT date_bin(width, cdr.ended_at, timestamptz '2000-01-01T00:00:00Z'),
-           coalesce(cdr.account_id, 0),
-           coalesce(cdr.resource_group_out_id, (cdr.routes::jsonb #>> '{0,0}')::bigint, 0),
-           -- Where the level holds shares of packages or limits, they come before its price.
-           coalesce((price.level ->> (1 + price.moved))::bigint, 0),
-           coalesce(price.level ->> (2 + price.moved), ''),
-           count(*) FILTER (WHERE cdr.refusal IS NULL),
-           count(*) FILTER (WHERE cdr.seconds > 0 AND cdr.refusal IS NULL),
-           count(*) FILTER (WHERE cdr.refusal IS NULL
-                              AND (cdr.seconds > 0
-                                   OR cdr.cause IN ('16', '17', '18', '19', '21', '31',
-                                                    'SIP 480', 'SIP 486', 'SIP 487', 'SIP 600',
-                                                    'SIP 603'))),
-           count(cdr.refusal),
-           coalesce(sum(cdr.seconds) FILTER (WHERE cdr.refusal IS NULL), 0)::bigint,
-           count(*) FILTER (WHERE cdr.seconds > 0
-                              AND cdr.refusal IS NULL
-                              AND cdr.ended_by IN ('stop', 'end')),
-           coalesce(sum(greatest(
-               0,
-               1000 * extract(epoch FROM cdr.ended_at - cdr.authorized_at) - cdr.duration_ms
-               )::bigint) FILTER (WHERE cdr.seconds > 0
-                                    AND cdr.refusal IS NULL
-                                    AND cdr.ended_by IN ('stop', 'end')), 0)::bigint,
-           coalesce(max(cdr.seconds) FILTER (WHERE cdr.refusal IS NULL), 0)
-      FROM cdr_ever AS cdr
-     CROSS JOIN LATERAL (
-           SELECT cdr.levels::jsonb -> 0 AS level,
-                  CASE jsonb_typeof(cdr.levels::jsonb #> '{0,1}') WHEN 'array' THEN 1 ELSE 0 END
-                  AS moved
-           OFFSET 0) AS price
-     WHERE cdr.ended_at >= begins
-       AND cdr.ended_at < ends
-     GROUP BY 1, 2, 3, 4, 5
+    SELECT CASE grouping(ended.account_id, ended.resource_group_id, ended.prefix)
+               WHEN 0 THEN 'all'
+               WHEN 3 THEN 'account'
+               WHEN 5 THEN 'route'
+               ELSE 'destination' END,
+           ended.hour,
+           coalesce(ended.account_id, 0),
+           coalesce(ended.resource_group_id, 0),
+           coalesce(ended.rate_id, 0),
+           coalesce(ended.prefix, ''),
+           count(*) FILTER (WHERE NOT ended.refused),
+           count(*) FILTER (WHERE ended.answered),
+           count(*) FILTER (WHERE ended.effective),
+           count(*) FILTER (WHERE ended.refused),
+           coalesce(sum(ended.seconds) FILTER (WHERE NOT ended.refused), 0)::bigint,
+           count(*) FILTER (WHERE ended.timed),
+           coalesce(sum(ended.setup_ms) FILTER (WHERE ended.timed), 0)::bigint,
+           coalesce(max(ended.seconds) FILTER (WHERE NOT ended.refused), 0)
+      FROM (SELECT date_bin(width, cdr.ended_at, timestamptz '2000-01-01T00:00:00Z') AS hour,
+                   coalesce(cdr.account_id, 0) AS account_id,
+                   coalesce(cdr.resource_group_out_id, (cdr.routes::jsonb #>> '{0,0}')::bigint, 0)
+                   AS resource_group_id,
+                   -- Where the level holds shares of packages or limits, they come before its price.
+                   coalesce((price.level ->> (1 + price.moved))::bigint, 0) AS rate_id,
+                   coalesce(price.level ->> (2 + price.moved), '') AS prefix,
+                   cdr.refusal IS NOT NULL AS refused,
+                   cdr.refusal IS NULL AND cdr.seconds > 0 AS answered,
+                   cdr.refusal IS NULL
+                   AND (cdr.seconds > 0
+                        OR cdr.cause IN ('16', '17', '18', '19', '21', '31', 'SIP 480', 'SIP 486',
+                                         'SIP 487', 'SIP 600', 'SIP 603')) AS effective,
+                   cdr.refusal IS NULL AND cdr.seconds > 0 AND cdr.ended_by IN ('stop', 'end')
+                   AS timed,
+                   cdr.seconds,
+                   greatest(0, 1000 * extract(epoch FROM cdr.ended_at - cdr.authorized_at)
+                               - cdr.duration_ms)::bigint AS setup_ms
+              FROM cdr_ever AS cdr
+             CROSS JOIN LATERAL (
+                   SELECT cdr.levels::jsonb -> 0 AS level,
+                          CASE jsonb_typeof(cdr.levels::jsonb #> '{0,1}') WHEN 'array' THEN 1
+                                                                          ELSE 0 END AS moved
+                   OFFSET 0) AS price
+             WHERE cdr.ended_at >= begins
+               AND cdr.ended_at < ends) AS ended
+     GROUP BY GROUPING SETS (
+              (ended.hour, ended.account_id, ended.resource_group_id, ended.rate_id, ended.prefix),
+              (ended.hour, ended.account_id),
+              (ended.hour, ended.resource_group_id),
+              (ended.hour, ended.rate_id, ended.prefix))
+     ORDER BY 1, 2
 $$;
 
 -- The charges that were posted in [begins, ends), by periods of `width`.
 CREATE FUNCTION count_charges(begins timestamptz, ends timestamptz, width interval)
 RETURNS SETOF charge_hour LANGUAGE sql STABLE PARALLEL SAFE AS $$
-    SELECT date_bin(width, charge.at, timestamptz '2000-01-01T00:00:00Z'),
-           caller.account_id,
-           charge.account_id,
-           charge.level,
-           coalesce(CASE charge.level WHEN -1 THEN charge.account_id END, provider.account_id, 0),
-           caller.rate_id,
-           caller.prefix,
-           charge.rate_id,
-           charge.currency,
-           count(*) FILTER (WHERE charge.number = 1),
-           count(*) FILTER (WHERE charge.number > 1),
-           sum(charge.billed_seconds)::bigint,
-           sum(charge.package_seconds)::bigint,
-           sum(charge.amount_micros)::bigint
-      FROM charge
-     -- Rows of the same or an earlier number never change: neither does what is said of them.
-     CROSS JOIN LATERAL (
-           SELECT first.account_id,
-                  first.rate_id,
-                  first.prefix
-             FROM charge AS first
-            WHERE first.call_id = charge.call_id
-              AND first.level = 0
-              AND first.number <= charge.number
-            ORDER BY first.number DESC
-            LIMIT 1) AS caller
-      LEFT JOIN LATERAL (
-           SELECT carrier.account_id
-             FROM charge AS carrier
-            WHERE carrier.call_id = charge.call_id
-              AND carrier.level = -1
-              AND carrier.number <= charge.number
-            ORDER BY carrier.number DESC,
-                     carrier.billed_seconds DESC,
-                     carrier.account_id
-            LIMIT 1) AS provider ON charge.level <> -1
-     WHERE charge.at >= begins
-       AND charge.at < ends
-     GROUP BY 1, 2, 3, 4, 5, 6, 7, 8, 9
+    WITH posted AS (
+        SELECT date_bin(width, charge.at, timestamptz '2000-01-01T00:00:00Z') AS hour,
+               caller.account_id,
+               charge.account_id AS party_id,
+               charge.level,
+               coalesce(CASE charge.level WHEN -1 THEN charge.account_id END,
+                        provider.account_id,
+                        0) AS provider_id,
+               caller.rate_id,
+               caller.prefix,
+               charge.rate_id AS own_rate_id,
+               charge.currency,
+               charge.number,
+               charge.billed_seconds,
+               charge.package_seconds,
+               charge.amount_micros
+          FROM charge
+         -- Rows of the same or an earlier number never change: neither does what is said of them.
+         CROSS JOIN LATERAL (
+               SELECT first.account_id,
+                      first.rate_id,
+                      first.prefix
+                 FROM charge AS first
+                WHERE first.call_id = charge.call_id
+                  AND first.level = 0
+                  AND first.number <= charge.number
+                ORDER BY first.number DESC
+                LIMIT 1) AS caller
+          LEFT JOIN LATERAL (
+               SELECT carrier.account_id
+                 FROM charge AS carrier
+                WHERE carrier.call_id = charge.call_id
+                  AND carrier.level = -1
+                  AND carrier.number <= charge.number
+                ORDER BY carrier.number DESC,
+                         carrier.billed_seconds DESC,
+                         carrier.account_id
+                LIMIT 1) AS provider ON charge.level <> -1
+         WHERE charge.at >= begins
+           AND charge.at < ends
+    ), own AS (
+        -- What the operator sold and bought itself.
+        SELECT posted.*,
+               caller.chain[cardinality(caller.chain)] AS customer_id
+          FROM posted
+          JOIN account AS party ON party.account_id = posted.party_id
+          JOIN account AS caller ON caller.account_id = posted.account_id
+         WHERE cardinality(party.chain) = 1
+    )
+    SELECT 'all',
+           hour,
+           account_id,
+           party_id,
+           level,
+           provider_id,
+           rate_id,
+           prefix,
+           own_rate_id,
+           currency,
+           count(*) FILTER (WHERE number = 1),
+           count(*) FILTER (WHERE number > 1),
+           sum(billed_seconds)::bigint,
+           sum(package_seconds)::bigint,
+           sum(amount_micros)::bigint
+      FROM posted
+     GROUP BY 2, 3, 4, 5, 6, 7, 8, 9, 10
+     UNION ALL
+    SELECT CASE grouping(customer_id, provider_id, prefix)
+               WHEN 3 THEN 'customer'
+               WHEN 5 THEN 'provider'
+               ELSE 'destination' END,
+           hour,
+           coalesce(customer_id, 0),
+           0,
+           least(level, 0),
+           coalesce(provider_id, 0),
+           coalesce(rate_id, 0),
+           coalesce(prefix, ''),
+           0,
+           currency,
+           count(*) FILTER (WHERE number = 1),
+           count(*) FILTER (WHERE number > 1),
+           sum(billed_seconds)::bigint,
+           sum(package_seconds)::bigint,
+           sum(amount_micros)::bigint
+      FROM own
+     GROUP BY hour,
+              least(level, 0),
+              currency,
+              GROUPING SETS ((customer_id), (provider_id), (rate_id, prefix))
 $$;
 
 -- ---------------------------------------------------------------- what is stale
@@ -196,7 +268,8 @@ SELECT DISTINCT 'charge', date_trunc('hour', at, 'UTC') FROM charge;
 -- one is told by the role that it has taken, for here the owner's rights are in force.
 CREATE FUNCTION uncounted_calls(begins timestamptz, ends timestamptz, rolled boolean)
 RETURNS SETOF call_hour LANGUAGE sql STABLE SECURITY DEFINER PARALLEL SAFE AS $$
-    SELECT counted.hour,
+    SELECT counted.cut,
+           counted.hour,
            counted.account_id,
            CASE WHEN current_setting('role') <> 'sky_aaa_viewer' THEN counted.resource_group_id ELSE 0 END,
            counted.rate_id,
@@ -229,7 +302,8 @@ $$;
 
 CREATE FUNCTION uncounted_charges(begins timestamptz, ends timestamptz, rolled boolean)
 RETURNS SETOF charge_hour LANGUAGE sql STABLE SECURITY DEFINER PARALLEL SAFE AS $$
-    SELECT counted.hour,
+    SELECT counted.cut,
+           counted.hour,
            counted.account_id,
            counted.party_id,
            counted.level,
@@ -276,10 +350,10 @@ END $$;
 ALTER TABLE call_hour ENABLE ROW LEVEL SECURITY;
 ALTER TABLE charge_hour ENABLE ROW LEVEL SECURITY;
 ALTER TABLE rollup_stale ENABLE ROW LEVEL SECURITY;
-GRANT SELECT (hour, account_id, rate_id, prefix, attempts, answered, effective, refused, seconds,
+GRANT SELECT (cut, hour, account_id, rate_id, prefix, attempts, answered, effective, refused, seconds,
               timed, setup_ms, longest_seconds)
    ON call_hour TO sky_aaa_viewer;
-GRANT SELECT (hour, account_id, party_id, level, rate_id, prefix, own_rate_id, currency, calls,
+GRANT SELECT (cut, hour, account_id, party_id, level, rate_id, prefix, own_rate_id, currency, calls,
               corrections, billed_seconds, package_seconds, amount_micros)
    ON charge_hour TO sky_aaa_viewer;
 -- Hours, of everybody: nothing but that somewhere a call has ended.
