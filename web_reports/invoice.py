@@ -33,6 +33,9 @@ if TYPE_CHECKING:
 
 # Some 600 pages; who has more gets them as a file (`sky-aaa report calls`).
 ANNEX_CALLS_MAX = 30_000
+# In the PDF so many calls share their cells; a longer text is cut.
+ROWS_A_BLOCK = 5
+CELL_CHARACTERS_MAX = 30
 _WORDS = Path(__file__).with_name("invoice_words.toml")
 _CALL_KINDS = ("usage", "correction")
 
@@ -419,7 +422,7 @@ def _annex(loaded: Loaded, writer: Writer) -> dict[str, Any] | None:
     write = writer.speaker
     rows = [
         [
-            write.time(call.at) + (" *" if call.late else ""),
+            f"{call.at.astimezone(writer.zone):%Y-%m-%d %H:%M:%S}{' *' if call.late else ''}",
             *([call.account_code] if several else []),
             call.ani,
             call.called,
@@ -437,7 +440,22 @@ def _annex(loaded: Loaded, writer: Writer) -> dict[str, Any] | None:
         "head": head,
         "rows": rows,
         "right": len(head) - 2,
+        "widths": [35, *([20] if several else []), 28, 28, 0, 14, 19],
+        "blocks": [
+            [
+                "\n".join(map(_unbroken, column))
+                for column in zip(*rows[at : at + ROWS_A_BLOCK], strict=True)
+            ]
+            for at in range(0, len(rows), ROWS_A_BLOCK)
+        ],
         "has_late": any(call.late for call in loaded.calls),
         "about": too_many if loaded.calls_left_out else "",
         "count": f"{write.cell('integer', len(rows))} {say('Calls')}" if rows else "",
     }
+
+
+def _unbroken(text: str) -> str:
+    """A cell that stays on its line, whatever is in it: those beside it count on that."""
+    if len(text) > CELL_CHARACTERS_MAX:
+        text = text[: CELL_CHARACTERS_MAX - 1] + "…"
+    return text.replace(" ", "\u00a0").replace("-", "\u2011")

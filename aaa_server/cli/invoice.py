@@ -276,7 +276,7 @@ def _write(
             kept = invoices.note_document(work.cursor, work.viewer, one, kind, digest)
             changed = kept != digest
     if out == "-":
-        click.get_binary_stream("stdout").write(content)
+        sys.stdout.buffer.write(content)
         return
     suffix = kind.partition("-")[0]
     path = Path(out or f"{one.name.replace('/', '_')}.{suffix}")
@@ -288,6 +288,30 @@ def _write(
             "its fonts have changed since",
             err=True,
         )
+
+
+@invoice.command()
+@click.option("--period", default="", help="As the run named it: 2026-11.")
+@click.option("--account", "code", metavar="CODE")
+@click.option("--folder", default=".", metavar="FOLDER", show_default=True)
+@click.option("--processes", type=click.IntRange(1, 64), default=2, show_default=True)
+@pass_session
+def pdfs(session: Session, period: str, code: str | None, folder: str, processes: int) -> None:
+    """Write the PDFs of all issued invoices of a period; those that are there are left."""
+    from aaa_server.storage.embedded import open_database
+    from web_reports.invoice_batch import write_all
+
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    with open_database(session.config) as database:
+        with session.transaction() as work:
+            account_id = accounts.find(work.cursor, work.viewer, code).account_id if code else None
+            wanted = invoices.Filter(account_id=account_id, period=period)
+            found = invoices.list_invoices(work.cursor, work.viewer, wanted)
+        ids = [one.invoice_id for one in found if one.number]
+        made = write_all(
+            database.url, session.as_code, ids, Path(folder), processes=processes, step=_progress
+        )
+    click.echo(f"{made} of {len(ids)} written to {folder}, the others were there", err=True)
 
 
 # ------------------------------------------------------------------ change

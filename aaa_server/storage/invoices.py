@@ -372,6 +372,12 @@ _LIST = (
  LIMIT %(limit)s"""
 )
 
+_BY_ID = (
+    _COLUMNS
+    + """
+ WHERE invoice.invoice_id = %(invoice_id)s"""
+)
+
 _ONE = (
     _COLUMNS
     + """
@@ -410,6 +416,15 @@ def find(cursor: Cursor, viewer: Viewer, name: str, *, issuer: str = "") -> Invo
         which = ", ".join(one.issuer_code for one in found)
         raise Conflict(f"{name} was issued by {which}: say by whom with --issuer")
     return found[0]
+
+
+def get(cursor: Cursor, viewer: Viewer, invoice_id: int) -> Invoice:
+    """The invoice of that number of ours. Raises `NotFound`."""
+    cursor.execute(_BY_ID, {"invoice_id": invoice_id})
+    row = cursor.fetchone()
+    if row is None or not may(viewer, Deed.SEE, row[8]):
+        raise NotFound(f"there is no invoice {invoice_id} that you may see")
+    return _invoice(row)
 
 
 def _invoice(row: tuple[Any, ...]) -> Invoice:
