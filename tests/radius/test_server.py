@@ -338,8 +338,8 @@ def test_a_port_that_is_taken_is_named_and_nothing_stays_open(bench: Bench) -> N
         addresses=["127.0.0.1"],
         auth_port=0,
         acct_port=taken,
-        answer_access=yes,
-        answer_accounting=yes,
+        answer_access=bench.answers,
+        answer_accounting=bench.answers,
         reuse_port=False,
     )
     with pytest.raises(OSError, match=f"cannot listen on 127.0.0.1 port {taken}/udp"):
