@@ -155,6 +155,21 @@ class SwitchAgentConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class SmtpConfig:
+    """The mail server that invoices and reminders are given to; "" for `host`: none.
+
+    `sender` "" is the issuer's own address; `user` "" does not log in.
+    """
+
+    host: str = ""
+    port: int = field(default=587, metadata={"minimum": 1, "maximum": 65535})
+    encryption: str = _choice("starttls", "tls", "none")
+    user: str = ""
+    password: str = field(default="", metadata={"secret": True, "masked": True})
+    sender: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class SecretsConfig:
     """`key_file` is made at the first start, beside the embedded database."""
 
@@ -174,6 +189,7 @@ class Config:
     portal: PortalConfig = PortalConfig()
     worker: WorkerConfig = WorkerConfig()
     switch_agent: SwitchAgentConfig = SwitchAgentConfig()
+    smtp: SmtpConfig = SmtpConfig()
     secrets: SecretsConfig = SecretsConfig()
     origins: Mapping[str, str] = field(default_factory=dict, compare=False)
 
@@ -194,6 +210,7 @@ SECTIONS: dict[str, type] = {
     "portal": PortalConfig,
     "worker": WorkerConfig,
     "switch_agent": SwitchAgentConfig,
+    "smtp": SmtpConfig,
     "secrets": SecretsConfig,
 }
 

@@ -11,19 +11,23 @@ from zoneinfo import ZoneInfo
 
 import click
 
-from aaa_server.cli.context import Session, Work, pass_session
+from aaa_server.cli.context import BadData, Failure, Session, Work, pass_session
 from aaa_server.cli.output import Things, amount, output_option, percent, show_record, show_rows
 from aaa_server.cli.values import AMOUNT, WHEN
-from aaa_server.storage import accounts, invoices, payments
+from aaa_server.storage import accounts, invoice_mails, invoices, payments
 from aaa_server.storage.invoice_draft import Span
+from aaa_server.storage.viewer import Deed, require
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from aaa_server.cli.output import Row
+    from aaa_server.config import SmtpConfig
     from aaa_server.storage.invoice_draft import Buyer
     from aaa_server.storage.invoice_issue import Issued
+    from aaa_server.storage.invoice_mails import Mailed
     from aaa_server.storage.invoices import Invoice, Outcome
+    from web_reports.dunning import Reminded
 
 COLUMNS = ("number", "kind", "issuer", "account", "period", "issued", "due", "status", "currency",
            "total", "open")  # fmt: skip
@@ -424,3 +428,98 @@ def pay(
     if paid.again:
         click.echo(f"reference {reference} was posted before: nothing was changed", err=True)
     show_record(session, record)
+
+
+# ------------------------------------------------------------------ mail
+
+
+@invoice.command()
+@_name_options
+@click.option("--to", default="", metavar="ADDRESS", help="[default: the buyer's of then]")
+@click.option("--again", is_flag=True, help="Although it was sent before.")
+@output_option
+@pass_session
+def send(session: Session, number: str, issuer: str, to: str, again: bool) -> None:
+    """Mail invoice NUMBER to its buyer, with the PDF; each try is logged."""
+    from web_reports import invoice as view
+    from web_reports import invoice_mail
+
+    smtp = _smtp(session)
+    with session.connection() as connection:
+        with session.transaction(connection) as work:
+            one = invoices.find(work.cursor, work.viewer, number, issuer=issuer)
+            require(work.viewer, Deed.BILL, one.account_chain, one.account_code)
+            if one.status == "draft":
+                raise Failure(f"{one.name} is a draft: it is sent when it is issued")
+            if not again and invoice_mails.sent_before(work.cursor, one, "invoice"):
+                raise Failure(f"{one.number} was sent before: --again sends it once more")
+            loaded = view.load(work.cursor, work.viewer, one)
+            now = datetime.now(UTC)
+            letter = invoice_mail.letter(smtp, loaded, step=0, recipient=to, now=now)
+        # No transaction is open while a mail server thinks.
+        mailed = invoice_mail.send(smtp, letter)
+        with session.transaction(connection) as work:
+            invoice_mails.note(work.cursor, work.viewer, one, mailed)
+            work.note("invoice send", one.number, after=_mailed(mailed), acting_as_id=one.issuer_id)
+    if mailed.problem:
+        raise Failure(f"{one.number} to {mailed.recipient}: {mailed.problem}")
+    show_record(session, _mailed(mailed))
+
+
+@invoice.command()
+@_name_options
+@output_option
+@pass_session
+def mails(session: Session, number: str, issuer: str) -> None:
+    """What was mailed about invoice NUMBER, and what became of it."""
+    with session.transaction() as work:
+        one = invoices.find(work.cursor, work.viewer, number, issuer=issuer)
+        found = invoice_mails.log_of(work.cursor, one)
+    columns = ("at", "kind", "recipient", "subject", "problem")
+    show_rows(session, columns, [_mailed(mailed) for mailed in found])
+
+
+def _mailed(one: Mailed) -> Row:
+    return {
+        "at": one.at,
+        "kind": one.kind,
+        "recipient": one.recipient,
+        "subject": one.subject,
+        "message_id": one.message_id,
+        "problem": one.problem,
+    }
+
+
+def _smtp(session: Session) -> SmtpConfig:
+    smtp = session.config.smtp
+    if not smtp.host:
+        raise BadData("no mail server is configured: [smtp] host, and see docs/invoices.md")
+    return smtp
+
+
+@invoice.command()
+@click.option("--dry-run", is_flag=True, help="Say who would be reminded; change nothing.")
+@output_option
+@pass_session
+def remind(session: Session, dry_run: bool) -> None:
+    """Take the next dunning step of each overdue invoice whose day has come, once."""
+    from web_reports.dunning import remind as take
+
+    session.operator_only("reminding")
+    with session.connection() as connection:
+        with session.transaction(connection) as work:
+            operator = work.viewer
+        done = take(connection, operator, session.config.smtp, datetime.now(UTC), dry_run=dry_run)
+    columns = ("number", "account", "step", "fee", "suspended", "mailed")
+    show_rows(session, columns, [_reminded(one) for one in done])
+
+
+def _reminded(one: Reminded) -> Row:
+    return {
+        "number": one.number,
+        "account": one.account_code,
+        "step": one.step,
+        "fee": amount(one.fee_micros),
+        "suspended": one.suspended,
+        "mailed": one.mailed,
+    }

@@ -128,4 +128,6 @@ def _step(place: int, text: str) -> DunningStep:
         fee = money.parse_micros(fees[0]) if fees else 0
     except ValueError as error:
         raise BadData(f"{text!r}: {error}") from error
+    if fee < 0:
+        raise BadData(f"{text!r}: a fee is not below 0")
     return DunningStep(place, int(days), fee, suspend)
