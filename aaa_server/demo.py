@@ -78,13 +78,17 @@ class DemoClient(NamedTuple):
 
 
 class PriceList(NamedTuple):
-    """One rate group of the demo: the deck's prices at `percent`, billed in these steps."""
+    """One rate group of the demo: the deck's prices at `percent`, billed in these steps.
+
+    `on_net` is the price a minute to numbers of its own inventory.
+    """
 
     name: str
     owner: str
     percent: int
     initial_seconds: int
     increment_seconds: int
+    on_net: str
 
 
 ACCOUNTS = (
@@ -122,11 +126,11 @@ CLIENTS = (
 )
 
 PRICE_LISTS = (
-    PriceList("retail", "admin", 100, 60, 60),
-    PriceList("wholesale", "admin", 75, 1, 1),
-    PriceList("north-retail", "north", 115, 60, 60),
-    PriceList("north-wholesale", "north", 85, 30, 6),
-    PriceList("coast-retail", "coast", 130, 60, 60),
+    PriceList("retail", "admin", 100, 60, 60, "0.002"),
+    PriceList("wholesale", "admin", 75, 1, 1, "0.001"),
+    PriceList("north-retail", "north", 115, 60, 60, "0.003"),
+    PriceList("north-wholesale", "north", 85, 30, 6, "0.002"),
+    PriceList("coast-retail", "coast", 130, 60, 60, "0.003"),
 )
 
 # Acme is the cheaper way to all but Europe, Globex to Europe (country codes 3x and 4x).
@@ -286,6 +290,7 @@ def _add_price_lists(
             currency="USD",
             initial_seconds=plan.initial_seconds,
             increment_seconds=plan.increment_seconds,
+            on_net_nanos=parse_nanos(plan.on_net),
         )
         rate_groups.add(cursor, admin, new)
         group = rate_groups.find(cursor, admin, plan.name)

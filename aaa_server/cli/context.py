@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from aaa_server.storage.secrets import Keyring
     from aaa_server.storage.viewer import Viewer
 
+# numeric_value_out_of_range, datetime_field_overflow
+TOO_LARGE = ("22003", "22008")
+
 
 class Failure(click.ClickException):
     """It did not work; the text says what, where and what to do. Exit status 1."""
@@ -188,7 +191,7 @@ def explain(error: Exception) -> tuple[str, int]:
         return str(error), 2 if isinstance(error, BadValue) else 1
     module = sys.modules.get("psycopg2")
     if module is not None and isinstance(error, module.Error):
-        return _explain_database(error), 1
+        return _explain_database(error), 2 if error.pgcode in TOO_LARGE else 1
     # By name: their modules are slow to import, and most commands fail without them.
     if type(error).__name__ == "DatabaseUnavailable":
         return f"no database: {error}. `sky-aaa config show` says where it is looked for", 1
@@ -203,6 +206,8 @@ def _explain_database(error: Any) -> str:
     lines = str(error).strip().splitlines()
     text = lines[0] if lines else type(error).__name__
     state = error.pgcode or ""
+    if state in TOO_LARGE:
+        return f"{text}: a number or an instant of this command is too large to be stored"
     if state in ("42P01", "42703", "42883", "22023") and "sky_aaa" not in text:
         return f"{text}: the database's schema is not this program's: run `sky-aaa migrate`"
     if state == "42704" or (state == "22023" and "sky_aaa_viewer" in text):

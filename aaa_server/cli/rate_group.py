@@ -8,10 +8,10 @@ import click
 
 from aaa_server.cli import bands
 from aaa_server.cli.context import BadData, Session, pass_session
-from aaa_server.cli.output import Things, output_option, percent, show_record, show_rows
+from aaa_server.cli.output import Things, output_option, percent, price, show_record, show_rows
 from aaa_server.cli.values import CURRENCY, PERCENT, RESOURCE_GROUP, TIME_ZONE, checked
 from aaa_server.rating.lcr import STRATEGIES
-from aaa_server.rating.money import PPM, parse_percent_ppm
+from aaa_server.rating.money import PPM, parse_nanos, parse_percent_ppm
 from aaa_server.storage import accounts, rate_groups, resource_groups
 from aaa_server.storage.viewer import Deed, Viewer, require, require_operator
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from aaa_server.storage.rate_groups import RateGroup, Route
 
 NO_MARGIN = "none"
+NO_PRICE = "none"
 LOSS_PPM_MAX = 100 * PPM  # more is a slip of the finger
 
 
@@ -35,7 +36,17 @@ def _margin(text: str) -> int | str:
     return ppm
 
 
+def _on_net(text: str) -> int | str:
+    if text.strip() == NO_PRICE:
+        return NO_PRICE
+    nanos = parse_nanos(text)
+    if nanos < 0:
+        raise ValueError(f"{text!r} is no price: 0 and above are, or none")
+    return nanos
+
+
 MARGIN = checked("percent|none", _margin)
+ON_NET = checked("price|none", _on_net)
 
 
 @click.group("rate-group")
@@ -58,6 +69,12 @@ def _options(command: Callable[..., None]) -> Callable[..., None]:
             ),
             click.option("--markup", type=PERCENT, help="Percent on the price per minute."),
             click.option(
+                "--on-net",
+                type=ON_NET,
+                help="A minute to a number of our own (did), which then does not go out; none: "
+                "as the rates say.",
+            ),
+            click.option(
                 "--initial-seconds", type=click.IntRange(0), help="Of rate rows that name none."
             ),
             click.option(
@@ -74,6 +91,9 @@ def _given(viewer: Viewer, options: dict[str, Any]) -> dict[str, Any]:
     given = {key: value for key, value in options.items() if value is not None}
     if "markup" in given:
         given["markup_ppm"] = given.pop("markup")
+    if "on_net" in given:
+        nanos = given.pop("on_net")
+        given["on_net_nanos"] = None if nanos == NO_PRICE else nanos
     if "strategy" in given:
         require_operator(viewer, "the strategy")
     if "minimum_margin" in given:
@@ -151,6 +171,7 @@ def _record(one: RateGroup, viewer: Viewer) -> Row:
         "owner": one.owner_code,
         "currency": one.currency,
         "markup_percent": percent(one.markup_ppm),
+        "on_net": price(one.on_net_nanos),
         "initial_seconds": one.initial_seconds,
         "increment_seconds": one.increment_seconds,
         "time_zone": one.time_zone,

@@ -328,6 +328,10 @@ def _route_steps(simulation: Simulation, ledger: Ledger) -> list[Step]:
     top = simulation.payers[-1]
     if top.group is None:
         return []
+    offers = simulation.call.offers
+    if offers and not offers[0].resource_group_id:
+        text = f"{offers[0].name}: a number of our own, which rings at {offers[0].dial}"
+        return [step("route", text)]
     about = f"rate group {top.group.name} of {top.profile.code}"
     if not simulation.ways_out:
         return [step("routes", f"nothing is attached to {about}: the switch routes by itself")]

@@ -355,7 +355,9 @@ class ChargingStore:
         metered = [key for key, account in ledger.accounts.items() if account.profile.metered]
         if not metered:
             return
-        since = min([request.at for request in batch]) - METERED_BACK
+        # A call holds what was in force when it was authorised, whenever a switch says it is.
+        begun = [call.authorized_at for call in ledger.calls.values()]
+        since = min([request.at for request in batch] + begun) - METERED_BACK
         rows = await transaction.execute(
             f"EXECUTE load_meters ({array(metered)}, '{since.isoformat()}')"
         )

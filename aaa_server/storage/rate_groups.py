@@ -31,6 +31,7 @@ class RateGroup(NamedTuple):
     initial_seconds: int
     increment_seconds: int
     time_zone: str
+    on_net_nanos: int | None  # a minute to a number of our own inventory; None: as the rows say
 
 
 class Use(NamedTuple):
@@ -52,6 +53,7 @@ class NewRateGroup(NamedTuple):
     initial_seconds: int = 60
     increment_seconds: int = 60
     time_zone: str = "UTC"
+    on_net_nanos: int | None = None
 
 
 class Route(NamedTuple):
@@ -86,7 +88,8 @@ def list_rate_groups(cursor: Cursor, viewer: Viewer) -> list[RateGroup]:
                rate_group.markup_ppm,
                rate_group.initial_seconds,
                rate_group.increment_seconds,
-               rate_group.time_zone
+               rate_group.time_zone,
+               rate_group.on_net_per_minute_nanos
           FROM rate_group
           JOIN tariff USING (tariff_id)
           LEFT JOIN account AS owner ON owner.account_id = rate_group.owner_id
@@ -206,11 +209,13 @@ def add(cursor: Cursor, viewer: Viewer, new: NewRateGroup) -> int:
                 """
                 INSERT INTO rate_group (
                            owner_id, name, tariff_id, strategy, minimum_margin_ppm, markup_ppm,
-                           initial_seconds, increment_seconds, time_zone)
+                           initial_seconds, increment_seconds, time_zone,
+                           on_net_per_minute_nanos)
                 VALUES (%(owner_id)s, %(name)s,
                         currval(pg_get_serial_sequence('tariff', 'tariff_id')),
                         %(strategy)s, %(minimum_margin_ppm)s, %(markup_ppm)s,
-                        %(initial_seconds)s, %(increment_seconds)s, %(time_zone)s)
+                        %(initial_seconds)s, %(increment_seconds)s, %(time_zone)s,
+                        %(on_net_nanos)s)
                 """,
                 new._asdict(),
             )
@@ -219,10 +224,12 @@ def add(cursor: Cursor, viewer: Viewer, new: NewRateGroup) -> int:
                 """
                 INSERT INTO rate_group (
                            owner_id, name, tariff_id, markup_ppm,
-                           initial_seconds, increment_seconds, time_zone)
+                           initial_seconds, increment_seconds, time_zone,
+                           on_net_per_minute_nanos)
                 VALUES (%(owner_id)s, %(name)s,
                         currval(pg_get_serial_sequence('tariff', 'tariff_id')), %(markup_ppm)s,
-                        %(initial_seconds)s, %(increment_seconds)s, %(time_zone)s)
+                        %(initial_seconds)s, %(increment_seconds)s, %(time_zone)s,
+                        %(on_net_nanos)s)
                 """,
                 new._asdict(),
             )
@@ -245,6 +252,7 @@ def _check_text(error: psycopg2.errors.CheckViolation) -> str:
         "tariff_currency_check": "a currency is three capital letters, such as EUR",
         "rate_group_name_check": "a rate group needs a name",
         "rate_group_markup_ppm_check": "a markup is more than -100 %",
+        "rate_group_on_net_per_minute_nanos_check": "a price to our own numbers is not below 0",
         "rate_group_minimum_margin_ppm_check": "a margin is 100 % of the selling price at most",
     }.get(constraint, f"rate group: a value is out of range ({constraint})")
 
@@ -258,7 +266,8 @@ def change(cursor: Cursor, viewer: Viewer, group: RateGroup) -> None:
                SET markup_ppm = %(markup_ppm)s,
                    initial_seconds = %(initial_seconds)s,
                    increment_seconds = %(increment_seconds)s,
-                   time_zone = %(time_zone)s
+                   time_zone = %(time_zone)s,
+                   on_net_per_minute_nanos = %(on_net_nanos)s
              WHERE rate_group_id = %(rate_group_id)s
             """,
             group._asdict(),

@@ -359,3 +359,22 @@ def test_a_chain_in_three_currencies_balances_in_each(scenario: Scenario) -> Non
         )
         == []
     )
+
+
+# ------------------------------------------------------------------ clocks
+
+
+def test_a_switch_whose_clock_is_far_ahead_gives_back_what_its_calls_held(
+    scenario: Scenario,
+) -> None:
+    scenario.check(f"""{PLAIN}
+        package   acme minutes 600s to=2026-02-01T00:00:00Z
+        cap       acme few day seconds=1000
+        authorize s1 acme 442071838750 slice=300 -> granted 300s
+        authorize s2 acme 442071838750 slice=60 -> granted 60s
+        at 2037-01-15T12:00:00Z
+        stop      s1 100s               -> cost 0.000000
+        used      acme minutes          -> 100s reserved 60s
+        counted   few                   -> 160
+        stop      s2 0s
+    """)

@@ -220,6 +220,18 @@ def test_a_rate_group_with_its_routes(sky: Sky) -> None:
     assert (shown["rates"], shown["accounts"]) == (0, 0)
 
 
+def test_a_rate_groups_price_of_calls_to_numbers_of_our_own(sky: Sky) -> None:
+    made = sky("rate-group", "add", "gold", "--on-net", "0.0005", "-o", "json").json
+    assert made["on_net"] == "0.0005"
+    assert (
+        sky("rate-group", "set", "gold", "--markup", "1", "-o", "json").json["on_net"] == "0.0005"
+    )
+    assert sky("rate-group", "set", "gold", "--on-net", "none", "-o", "json").json["on_net"] is None
+    words = ("rate-group", "set", "coast-retail", "--on-net", "0", "-o", "json")
+    assert sky("--as", "coast", *words).json["on_net"] == "0.0000"
+    assert sky("--as", "north", *words).status == 1
+
+
 def test_a_name_of_two_owners_needs_the_owner(sky: Sky) -> None:
     sky("rate-group", "add", "retail", "--owner", "coast")
     sky("rate-group", "add", "coast-retail", "--owner", "north")
@@ -238,6 +250,8 @@ def test_a_name_of_two_owners_needs_the_owner(sky: Sky) -> None:
         (("add", "x", "--owner", "alice"), "only the operator and resellers sell"),
         (("add", "x", "--markup", "-100"), "more than -100 %"),
         (("set", "retail"), "nothing to change"),
+        (("set", "retail", "--on-net=-0.01"), "'-0.01' is no price: 0 and above are, or none"),
+        (("set", "retail", "--initial-seconds", "2147483648"), "too large to be stored"),
         (("attach", "retail", "11"), "inbound"),
         (("detach", "north-retail", "21"), "not attached"),
         (("show", "nothing"), "no rate group 'nothing'"),

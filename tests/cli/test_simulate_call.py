@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from tests.cli.conftest import Sky
 
 LONDON = "442071838750"
+OUR_OWN = "442079460100"  # a number of the demo, that nora has
 FREESWITCH = 1  # the demo's first client row
 
 
@@ -349,3 +350,10 @@ def test_a_wrong_command_says_what_to_type(
     assert ran.status in (1, 2)
     assert text in ran.err
     assert ran.out == ""
+
+
+def test_the_steps_name_the_number_as_the_rules_make_it_and_its_price(sky: Sky) -> None:
+    sky("number-rule", "add", "--account", "alice", "--prefix", "0", "--strip", "1")
+    text = sky("simulate-call", "--account", "alice", "--called", f"0{OUR_OWN}").out
+    assert "ON-NET" in text
+    assert "0.0020 USD a minute" in text
