@@ -41,6 +41,8 @@ def write_all(
         for made in pool.imap_unordered(work, portions):
             written += made
             advance()
+        pool.close()
+        pool.join()
     return written
 
 

@@ -53,7 +53,7 @@ def pdf(loaded: Loaded) -> bytes:
             made = typst.compile(
                 folder / "invoice.typ",
                 root=folder,
-                font_paths=[_fonts()],
+                font_paths=_fonts(),
                 ignore_system_fonts=True,
                 pdf_standards=["a-3b"],
                 pdf_tags=len(loaded.calls) <= TAGGED_CALLS_MAX,
@@ -90,10 +90,12 @@ def _lay_out(folder: Path, loaded: Loaded, data: dict[str, Any], xml: bytes | No
 
 
 @cache
-def _fonts() -> Path:
+def _fonts() -> typst.Fonts:
+    """Read once a process."""
     import fontpkg_inter
 
-    return Path(fontpkg_inter.__file__).with_name("files")
+    folder = Path(fontpkg_inter.__file__).with_name("files")
+    return typst.Fonts(include_system_fonts=False, font_paths=[folder])
 
 
 # ------------------------------------------------------------------ e-invoice

@@ -243,9 +243,53 @@ SELECT 'posting ' || posting.transaction_id || ' ' || posting.position,
                 THEN contra.account_id = account.parent_id
                      AND posting.contra_book
                          = CASE account.kind WHEN 'provider' THEN 'purchases' ELSE 'sales' END
+                WHEN ledger_transaction.kind IN ('invoice', 'credit-note')
+                THEN contra.account_id = account.parent_id
+                     AND posting.contra_book IN ('sales', 'fees', 'tax', 'rounding')
                 ELSE true END,
            false)
  ORDER BY posting.transaction_id, posting.position"""
+
+# A line is the sum of the charges, or the fee, that carry it.
+_INVOICE_LINES = """
+SELECT 'invoice ' || coalesce(invoice.number, invoice.invoice_id::text) || ' line '
+       || invoice_line.position,
+       coalesce(billed.micros, 0),
+       invoice_line.raw_micros
+  FROM invoice_line
+  JOIN invoice USING (invoice_id)
+  LEFT JOIN (SELECT invoice_line_id,
+                    sum(micros) AS micros
+               FROM (SELECT invoice_line_id, amount_micros
+                       FROM charge
+                      WHERE invoice_line_id IS NOT NULL
+                      UNION ALL
+                     SELECT invoice_fee.invoice_line_id, -posting.amount_micros
+                       FROM invoice_fee
+                       JOIN posting USING (transaction_id, position))
+                    AS part (invoice_line_id, micros)
+              GROUP BY invoice_line_id) AS billed USING (invoice_line_id)
+ WHERE invoice.status <> 'void'
+   AND invoice_line.kind IN ('usage', 'correction', 'fee')
+   AND invoice.kind = 'invoice'
+   AND invoice_line.raw_micros <> coalesce(billed.micros, 0)
+ ORDER BY invoice.invoice_id, invoice_line.position"""
+
+_INVOICE_TAXES = """
+SELECT 'invoice ' || invoice.number || ' tax',
+       CASE invoice.kind WHEN 'invoice' THEN invoice.tax_micros ELSE -invoice.tax_micros END,
+       coalesce(posted.micros, 0)
+  FROM invoice
+  LEFT JOIN (SELECT transaction_id,
+                    -sum(amount_micros) AS micros
+               FROM posting
+              WHERE contra_book = 'tax'
+                AND contra_book NOT IN ('sales', 'purchases')
+              GROUP BY transaction_id) AS posted USING (transaction_id)
+ WHERE invoice.status <> 'draft'
+   AND coalesce(posted.micros, 0)
+       <> CASE invoice.kind WHEN 'invoice' THEN invoice.tax_micros ELSE -invoice.tax_micros END
+ ORDER BY invoice.invoice_id"""
 
 _DOUBLE_ENTRY = """
 SELECT 'transaction ' || transaction_id || ' ' || currency,
@@ -267,5 +311,7 @@ CHECKS = (
     Check("accounts, rates and resource groups that are named exist", _REFERENCES),
     Check("postings and charges are in their account's currency", _CURRENCIES),
     Check("contra books are the seller's", _SELLERS),
+    Check("lines of invoices are what they bill", _INVOICE_LINES),
+    Check("taxes of invoices are what was posted for them", _INVOICE_TAXES),
     Check("transactions balance in each currency", _DOUBLE_ENTRY),
 )
