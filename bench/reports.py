@@ -173,7 +173,7 @@ def _csv(url: str, period: str, results: Queue[tuple[int, float, int]]) -> None:
         write_csv(result, file)
     connection.close()
     kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    results.put((next(counted) - 1, time.perf_counter() - started, kib))
+    results.put((next(counted), time.perf_counter() - started, kib))
 
 
 if __name__ == "__main__":
