@@ -410,7 +410,7 @@ def _note_told(call: Call, route: str) -> None:
     """Remember the last route that was tried for a call that nobody answered."""
     for offer in call.offers:
         if route and route in (offer.name, offer.dial):
-            call.resource_group_out_id = offer.resource_group_id
+            call.resource_group_out_id = offer.resource_group_id or None
 
 
 def _answered(call: Call, route: str, ledger: Ledger) -> Offer | None:

@@ -231,6 +231,14 @@ def test_case_19_owner_resellers_and_provider_of_a_did(scenario: Scenario) -> No
     """)
 
 
+def test_a_did_that_nobody_answers_costs_nothing(scenario: Scenario) -> None:
+    scenario.check(f"""{DID}
+        authorize s1 - 34931 did=34931 -> granted 6000s DID final
+        stop      s1 0s route=DID     -> cost 0.000000
+        balance   carrier             -> 0.000000 reserved 0.000000
+    """)
+
+
 def test_case_20_a_did_whose_owner_cannot_pay_is_refused(scenario: Scenario) -> None:
     scenario.check(f"""{DID}
         account   poor  0.005 - north
