@@ -43,6 +43,8 @@ def allocate(cursor: Cursor, account_id: int, *, first: int | None = None) -> No
     The caller holds the account's lock and runs as the owner.
     """
     _take_back(cursor, account_id)
+    # What was taken back may have left a paid one open.
+    _settle(cursor, account_id)
     cursor.execute(
         """
         SELECT invoice_id, total_micros - paid_micros - credited_micros

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import re
 from decimal import Decimal
 from functools import cache
 from pathlib import Path
@@ -241,3 +242,26 @@ def test_the_code_to_pay_with_has_the_amount(issued: Sky, monkeypatch: pytest.Mo
     assert seen[0]["amount"] == Decimal("140.77")
     assert seen[0]["iban"] == "ES9121000418450200051332"
     assert seen[0]["text"] == "INV-2026-00001"
+
+
+def test_all_pdfs_of_a_period_are_written_once(issued: Sky, world: World) -> None:
+    # Processes of their own do not see this test's folder of settings, only the database.
+    ran = issued("invoice", "pdfs", "--period", "2026-10", "--folder", "all")
+    assert ran.status == 0, ran.err
+    names = sorted(path.name for path in Path("all").iterdir())
+    assert names == ["CN-2026-00001.pdf", *(f"INV-2026-{place:05}.pdf" for place in range(1, 5))]
+    one = pdf_of(issued, "INV-2026-00001")
+    assert Path("all/INV-2026-00001.pdf").read_bytes() == one
+    again = issued("invoice", "pdfs", "--period", "2026-10", "--folder", "all")
+    assert "0 of 5 written" in again.err
+
+
+def test_every_word_of_invoices_is_translated() -> None:
+    from web_reports import invoice
+
+    source = Path(invoice.__file__).read_text(encoding="utf-8")
+    said = set(re.findall(r'say\(\s*"([^"]+)"', source)) | set(invoice._LABELS.values())
+    said |= set(invoice._MOVEMENTS.values())
+    known = invoice._words()
+    for language in ("de", "es", "fr"):
+        assert said - known[language].keys() == set()
