@@ -450,7 +450,8 @@ def _open(cursor: Cursor, buyer: Buyer, profile: Profile, tax: Tax, span: Span) 
         )
     except psycopg2.errors.ExclusionViolation as error:
         cursor.execute("ROLLBACK TO SAVEPOINT opening")
-        raise Conflict(_overlap(cursor, buyer, span)) from error
+        text = _overlap(cursor, buyer, span) or f"{buyer.code}: {span.name} is invoiced already"
+        raise Conflict(text) from error
     row = cursor.fetchone()
     assert row is not None
     cursor.execute("RELEASE SAVEPOINT opening")
@@ -465,20 +466,32 @@ def _open(cursor: Cursor, buyer: Buyer, profile: Profile, tax: Tax, span: Span) 
     return int(row[0])
 
 
+def require_no_overlap(cursor: Cursor, buyer: Buyer, span: Span) -> None:
+    """Raises `Conflict` with the number of an invoice of another period that overlaps this one."""
+    text = _overlap(cursor, buyer, span)
+    if text:
+        raise Conflict(text)
+
+
 def _overlap(cursor: Cursor, buyer: Buyer, span: Span) -> str:
+    """'' when there is none."""
     cursor.execute(
         """
         SELECT coalesce(number, 'draft ' || invoice_id), period_name
           FROM invoice
-         WHERE account_id = %s
+         WHERE account_id = %(account_id)s
            AND kind = 'invoice'
            AND status <> 'void'
-           AND tstzrange(period_from, period_to) && tstzrange(%s, %s)
+           AND tstzrange(period_from, period_to) && tstzrange(%(begin)s, %(end)s)
+           AND (period_from, period_to) <> (%(begin)s, %(end)s)
+         ORDER BY period_from
+         LIMIT 1
         """,
-        (buyer.account_id, span.begin, span.end),
+        {"account_id": buyer.account_id, "begin": span.begin, "end": span.end},
     )
     row = cursor.fetchone()
-    assert row is not None
+    if row is None:
+        return ""
     return (
         f"{buyer.code}: {span.name} overlaps {row[1]}, which is invoiced by {row[0]}: an account's "
         "periods never overlap"

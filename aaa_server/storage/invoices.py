@@ -148,6 +148,8 @@ def to_bill(
         closed_periods.require_open(cursor, issuer_id, span.begin, span.end)
         found = invoice_draft.buyers(cursor, issuer_id, account.account_id if account else None)
         billable = [one for one in found if _has_work(cursor, one)]
+        for buyer in billable:
+            invoice_draft.require_no_overlap(cursor, buyer, span)
         _require_no_obstacle(cursor, billable, span)
     return billable
 

@@ -216,10 +216,24 @@ def test_an_overlapping_period_is_refused_with_the_number(ready: Sky, world: Wor
     world.call(("alice", 1_000_000))
     ready("invoice", "run", *OCTOBER)
     world.call(("alice", 1_000_000), at="2026-10-16T12:00:00Z")
-    ran = ready("invoice", "run", "--period", "2026-10-16")
-    assert ran.status == 1
-    assert "INV-2026-00001" in ran.err
-    assert "never overlap" in ran.err
+    for how in ((), ("--dry-run",), ("--draft",)):
+        ran = ready("invoice", "run", "--period", "2026-10-16", *how)
+        assert ran.status == 1
+        assert "INV-2026-00001" in ran.err
+        assert "never overlap" in ran.err
+    # The database says so too, whatever a program thinks.
+    with pytest.raises(psycopg2.errors.ExclusionViolation):
+        world.ask(
+            """
+            INSERT INTO invoice (issuer_id, account_id, currency, period_name, period_from,
+                                 period_to, time_zone, prepaid, inclusive, raw_micros, net_micros,
+                                 tax_micros, total_micros, language)
+            SELECT issuer_id, account_id, currency, 'x', period_from, period_from + interval '1 h',
+                   time_zone, prepaid, inclusive, 0, 0, 0, 0, language
+              FROM invoice
+         RETURNING 1
+            """
+        )
 
 
 def test_a_period_that_is_not_over_is_refused(ready: Sky) -> None:
