@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import secrets
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -36,11 +37,13 @@ def key_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def demo(cluster: EmbeddedPostgres, administrator: Cursor, template: str, key_file: Path) -> str:
     """The name of the database with the demo data that every server gets a copy of."""
-    administrator.execute(f"CREATE DATABASE template_demo TEMPLATE {template}")
-    url = cluster.url.replace("/sky_aaa?", "/template_demo?")
+    # Other folders of tests have it too, sealed with a key of their own.
+    name = f"template_demo_{secrets.token_hex(4)}"
+    administrator.execute(f"CREATE DATABASE {name} TEMPLATE {template}")
+    url = cluster.url.replace("/sky_aaa?", f"/{name}?")
     with contextlib.closing(connect(url)) as connection, transaction(connection) as cursor:
         assert load_demo(cursor, Keyring.open(key_file))
-    return "template_demo"
+    return name
 
 
 @pytest.fixture(scope="session")
