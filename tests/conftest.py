@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import shutil
+import signal
 import tempfile
 import time
 from pathlib import Path
@@ -26,6 +27,11 @@ if TYPE_CHECKING:
     from psycopg2.extensions import connection as PsycopgConnection
     from psycopg2.extensions import cursor as PsycopgCursor
     from twisted.internet.epollreactor import EPollReactor
+
+# What a shell starts in the background is deaf to SIGINT, and so would be every server that
+# the tests interrupt.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # The machine is shared: how long an example takes says nothing.
 settings.register_profile("sky", deadline=None, print_blob=True)

@@ -195,8 +195,13 @@ def test_a_client_that_leaves_nonces_to_the_server_may_not_bring_its_own(server:
         answers = [ask(server, by_rfc(phone.fields(1))) for _ in range(6)]
         return all(answer.packet.code == ACCESS_CHALLENGE for answer in answers)
 
+    read = server.log.count("RADIUS clients")
     server.command("client", "set", "rfc", "--digest-nonces", "server")
-    wait_until(challenged, "every process has read the clients again")
+    wait_until(
+        lambda: server.log.count("RADIUS clients") == read + server.processes,
+        "every process has read the clients again",
+    )
+    assert challenged()
     answer = ask(server, by_rfc(phone.fields(1)))
     assert answer.text(attribute.DIGEST_STALE) == "true"
     ours = Phone(answer.text(attribute.DIGEST_NONCE) or "")
