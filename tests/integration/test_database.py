@@ -168,7 +168,7 @@ def test_an_emergency_call_passes_without_a_database_and_is_on_record_later(
     cluster_of_its_own: EmbeddedPostgres, server: Server, how: str
 ) -> None:
     nas = Nas(server)  # 112 is one of the demo's
-    assert nas.ask(nas.authorize(f"{how}-drill", "empty", "112")).granted
+    assert nas.ask(nas.authorize(f"sos-{how}-drill", "empty", "112")).granted
     backends = server.query(
         "SELECT pid FROM pg_stat_activity WHERE application_name LIKE 'sky-aaa charging%%'"
     )
@@ -180,14 +180,14 @@ def test_an_emergency_call_passes_without_a_database_and_is_on_record_later(
     try:
         begun = time.monotonic()
         answers = [
-            nas.ask(nas.authorize(f"{how}-{n}", account, "112"))
+            nas.ask(nas.authorize(f"sos-{how}-{n}", account, "112"))
             for n, account in enumerate(("alice", "nobody", "suspended"))
         ]
         elapsed = time.monotonic() - begun
         assert all(answer.granted for answer in answers)
         assert [answer.seconds for answer in answers] == [7200] * 3
         assert elapsed < (1.0 if how == "away" else 6.0)
-        assert nas.hears_nothing(nas.authorize(f"{how}-not", "alice", CALLED))
+        assert nas.hears_nothing(nas.authorize(f"sos-{how}-not", "alice", CALLED))
     finally:
         if how == "away":
             cluster_of_its_own.open()
@@ -197,14 +197,14 @@ def test_an_emergency_call_passes_without_a_database_and_is_on_record_later(
 
     def recorded() -> bool:
         found = server.query(
-            "SELECT session_key FROM call WHERE session_key LIKE %s AND called = '112'", f"{how}-%"
+            "SELECT session_key FROM call WHERE session_key LIKE %s AND called = '112'", f"sos-{how}-%"
         )
         return len(found) == 4
 
     wait_until(recorded, "all of them are on record", seconds=60)
     assert len(messages(server, "is let through without a record yet")) == 3
     for n in range(3):
-        nas.ask(nas.report(STOP, f"{how}-{n}", called="112", seconds=61))
+        nas.ask(nas.report(STOP, f"sos-{how}-{n}", called="112", seconds=61))
     assert server.query("SELECT count(*) FROM charge JOIN cdr USING (call_id) "
                         "WHERE cdr.called = '112' AND amount_micros <> 0") == [(0,)]  # fmt: skip
     server.audit()
