@@ -197,7 +197,8 @@ def test_an_emergency_call_passes_without_a_database_and_is_on_record_later(
 
     def recorded() -> bool:
         found = server.query(
-            "SELECT session_key FROM call WHERE session_key LIKE %s AND called = '112'", f"sos-{how}-%"
+            "SELECT session_key FROM call WHERE session_key LIKE %s AND called = '112'",
+            f"sos-{how}-%",
         )
         return len(found) == 4
 
