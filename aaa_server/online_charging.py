@@ -28,8 +28,9 @@ if TYPE_CHECKING:
 
     from aaa_server.charging.ledger import Ledger
     from aaa_server.config import ChargingConfig
+    from aaa_server.storage.catalogue import Execute
     from aaa_server.storage.charging import ChargingStore
-    from aaa_server.storage.database import ChargingDatabase
+    from aaa_server.storage.database import ChargingDatabase, Connection
 
 InTransaction = Callable[[Callable[[Transaction], Awaitable[None]]], Awaitable[None]]
 
@@ -46,29 +47,45 @@ def policy_of(charging: ChargingConfig) -> Policy:
     )
 
 
+class Place:
+    """Of one batch in the order: `before` fires when all that came earlier are through."""
+
+    def __init__(self, before: Deferred[None]) -> None:
+        self.before = before
+        self.decided: Deferred[None] = Deferred()
+
+    def decide(self) -> None:
+        """The next one may decide."""
+        if not self.decided.called:
+            self.decided.callback(None)
+
+
 class Line:
     """The order of batches that are under way at once: one in the database, one ahead of it.
 
-    A batch that is decided on memory need not wait: what it writes is proved in its turn.
-    One that reads and locks waits until all before it are through, and none looks into
-    memory meanwhile.
+    They are decided in their order. A batch that is decided on memory need not wait for more:
+    what it writes is proved in its turn. One that reads and locks waits until all before it
+    are through, and none looks into memory meanwhile.
     """
 
     def __init__(self) -> None:
         self._through: Deferred[None] = succeed(None)
+        self._decided: Deferred[None] = succeed(None)
         self._reading = 0
 
     @contextlib.asynccontextmanager
-    async def place(self) -> AsyncIterator[Deferred[None]]:
-        """A place behind all that came before; what it gives fires when they are through."""
-        before, done = self._through, Deferred[None]()
-        self._through = done
+    async def place(self) -> AsyncIterator[Place]:
+        """A place behind all that came before, when they are decided."""
+        place, done, decided = Place(self._through), Deferred[None](), self._decided
+        self._through, self._decided = done, place.decided
+        await _fired(decided)
         if self._reading:
-            await _fired(before)
+            await _fired(place.before)
         try:
-            yield before
+            yield place
         finally:
-            before.addCallback(lambda _: done.callback(None))
+            place.decide()
+            place.before.addCallback(lambda _: done.callback(None))
 
     @contextlib.asynccontextmanager
     async def reading(self, before: Deferred[None]) -> AsyncIterator[None]:
@@ -93,19 +110,24 @@ async def charge(
     store: ChargingStore,
     in_transaction: InTransaction,
     line: Line,
+    look: Execute | None = None,
 ) -> list[ChargingAnswer]:
     """The answers to `batch`, committed.
 
     `in_transaction` runs its argument in a transaction, one after the other as they are
-    asked for, and again when that lost a deadlock.
+    asked for, and again when that lost a deadlock. `look` reads, beside such a transaction,
+    what memory lacks.
     """
-    async with line.place() as before:
+    async with line.place() as place:
         recalled = _decide_from_memory(batch, store)
+        if recalled is None and look is not None and await _look(batch, store, look):
+            recalled = _decide_from_memory(batch, store)
         if recalled is not None:
+            place.decide()
             answers = await _commit(recalled, store, in_transaction)
             if answers is not None:
                 return answers
-        async with line.reading(before):
+        async with line.reading(place.before):
             return await _charge_loaded(batch, store, in_transaction)
 
 
@@ -137,6 +159,14 @@ def _decide_from_memory(batch: list[ChargingRequest], store: ChargingStore) -> R
         store.forget(ledger)
         return None
     return Recalled(ledger, answers, statements)
+
+
+async def _look(batch: list[ChargingRequest], store: ChargingStore, look: Execute) -> bool:
+    """Whether memory holds more of what `batch` can touch than before."""
+    try:
+        return await store.look(look, batch)
+    except Exception:  # noqa: BLE001 - it is read again, with locks, and what is wrong told there
+        return False
 
 
 async def _commit(
@@ -183,9 +213,12 @@ class OnlineCharging:
         clock: IReactorTime,
         batch_max: int,
         waiting_max: int,
+        beside: Connection | None = None,
     ) -> None:
+        """`beside` the charging connection accounts are read that memory does not hold."""
         self._database = database
         self._store = store
+        self._look = None if beside is None else beside.execute
         self._line = Line()
         self.commits = GroupCommit[ChargingRequest, ChargingAnswer](
             clock=clock,
@@ -210,4 +243,4 @@ class OnlineCharging:
         self.commits.submit_then(request, then)
 
     async def _charge(self, batch: list[ChargingRequest]) -> list[ChargingAnswer]:
-        return await charge(batch, self._store, self._database.transaction, self._line)
+        return await charge(batch, self._store, self._database.transaction, self._line, self._look)

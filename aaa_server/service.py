@@ -1,9 +1,10 @@
 """Wires everything: configuration in, a Twisted application out. No other module does.
 
-One process holds a charging connection, a connection that reads changed price lists and
-one that looks for silent calls and changed clients. Further processes of the same kind
-share the ports and the database; the first one starts them and takes them down. Each other
-service (the worker) runs in such a process too: what is slow never holds up an answer.
+One process holds a charging connection, one that reads accounts it has not met beside it,
+one that reads changed price lists and one that looks for silent calls and changed clients.
+Further processes of the same kind share the ports and the database; the first one starts
+them and takes them down. Each other service (the worker) runs in such a process too: what
+is slow never holds up an answer.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from twisted.internet.defer import Deferred, TimeoutError, ensureDeferred, succe
 from twisted.internet.error import ReactorNotRunning
 from twisted.internet.interfaces import IReadDescriptor
 from twisted.internet.protocol import ProcessProtocol
+from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from zope.interface import implementer
 
@@ -39,7 +41,7 @@ from aaa_server.radius.server import RadiusServer
 from aaa_server.storage import watch
 from aaa_server.storage.catalogue import CatalogueHolder
 from aaa_server.storage.charging import ChargingStore
-from aaa_server.storage.charging_sql import PREPARED, SETTINGS
+from aaa_server.storage.charging_sql import LOOKS, PREPARED, SETTINGS
 from aaa_server.storage.database import (
     ChargingDatabase,
     Connection,
@@ -70,6 +72,8 @@ RESTART_SECONDS_MIN = 0.5
 RESTART_SECONDS_MAX = 30.0
 STOP_SECONDS_MAX = 5.0  # for the transaction in flight and what waits behind it
 LAST_COUNTS_SECONDS_MAX = 1.0  # for what was counted since they were last written
+ACCOUNTS_AT_START_MAX = 50_000  # half a second; the others while calls are answered
+WARM_UP_PAUSE_SECONDS = 0.01
 SILENT_LOOKS = 5  # every so many of them calls that have fallen silent are looked for
 NONCE_PURPOSE = "digest nonce"
 
@@ -95,10 +99,15 @@ class ChargingServer(Service):
         self._sleeping: IDelayedCall | None = None
         self._requests_before = 0
         self._client_revision = 0
+        self._held = 0  # the last account that was taken into memory, until all are
+        self._url = url
         self._charging_connection = Connection(
             url, reactor=reactor, clock=reactor, settings=SETTINGS, prepared=PREPARED
         )
-        # All three are lost together: one of them says so.
+        # All four are lost together: one of them says so.
+        self._look_connection = Connection(
+            url, reactor=reactor, clock=reactor, settings=SETTINGS, prepared=LOOKS, quiet=True
+        )
         self._price_connection = Connection(url, reactor=reactor, clock=reactor, quiet=True)
         self._watch_connection = Connection(url, reactor=reactor, clock=reactor, quiet=True)
         self._database = ChargingDatabase(self._charging_connection)
@@ -116,6 +125,7 @@ class ChargingServer(Service):
             clock=reactor,
             batch_max=charging.batch_max,
             waiting_max=charging.waiting_max,
+            beside=self._look_connection,
         )
         self.emergency = EmergencyCalls(self.charging, reactor, lambda: self._catalogue.held)
         self.authorization = Authorization(
@@ -140,6 +150,25 @@ class ChargingServer(Service):
         )
 
     @property
+    def _connections(self) -> tuple[Connection, ...]:
+        return (
+            self._charging_connection,
+            self._look_connection,
+            self._price_connection,
+            self._watch_connection,
+        )
+
+    @property
+    def accounts_held(self) -> int:
+        """How many accounts are in memory."""
+        return self._store.accounts_held
+
+    @property
+    def warming_up(self) -> bool:
+        """Whether more accounts are being taken into memory."""
+        return self._held > 0
+
+    @property
     def route_refusals(self) -> RouteRefusals:
         """Routes that were not offered for their margin."""
         return self._store.route_refusals
@@ -155,16 +184,14 @@ class ChargingServer(Service):
         self.started = ensureDeferred(self._start())
 
     async def _start(self) -> None:
-        for connection in (
-            self._charging_connection,
-            self._price_connection,
-            self._watch_connection,
-        ):
+        for connection in self._connections:
             await connection.connect()
         # Millions of rows make no garbage; looking for it among them would take a third longer.
         gc.disable()
         await self._catalogue.refresh(self._charging_connection.execute)
-        await self._store.warm_up(self._charging_connection.execute)
+        self._held = await self._store.warm_up(
+            self._charging_connection.execute, rows=ACCOUNTS_AT_START_MAX
+        )
         await self._reload_clients()
         # What is loaded now lives as long as the process: no collection looks at it again.
         # The hot path makes no cycles, so others wait for a quiet second: looking through
@@ -173,6 +200,7 @@ class ChargingServer(Service):
         log.info("{size} MB of memory are in large pages", size=use_large_pages() // 1_000_000)
         self.server.start()
         ensureDeferred(self._watch())
+        ensureDeferred(self._warm_up())
 
     def stopService(self) -> Deferred[None]:
         Service.stopService(self)
@@ -191,11 +219,7 @@ class ChargingServer(Service):
         written.addTimeout(LAST_COUNTS_SECONDS_MAX, self._reactor)
         with contextlib.suppress(TimeoutError, DatabaseUnavailable):
             await written
-        for connection in (
-            self._charging_connection,
-            self._price_connection,
-            self._watch_connection,
-        ):
+        for connection in self._connections:
             connection.close()
 
     def _now(self) -> datetime:
@@ -228,6 +252,23 @@ class ChargingServer(Service):
                     log.error("Changed RADIUS clients are not used: {reason}", reason=problem)
             except Exception:  # noqa: BLE001 - one bad look must not end the looking
                 log.failure("A look at the database failed")
+
+    async def _warm_up(self) -> None:
+        """Hold the other accounts too, a slice at a time beside the answers."""
+        connection = Connection(
+            self._url, reactor=self._reactor, clock=self._reactor, prepared=LOOKS, quiet=True
+        )
+        try:
+            await connection.connect()
+            while self.running and self._held:
+                self._held = await self._store.warm_up(connection.execute, self._held)
+                gc.freeze()  # as after the start: no collection looks at them
+                await deferLater(self._reactor, WARM_UP_PAUSE_SECONDS)
+        except (DatabaseUnavailable, SecretsError):
+            log.info("Accounts that are not in memory are read as they are met")
+        finally:
+            self._held = 0
+            connection.close()
 
     def _sleep(self, seconds: float) -> Deferred[None]:
         slept: Deferred[None] = Deferred()
@@ -493,6 +534,10 @@ def metrics_of(radius: ChargingServer) -> Metrics:
     )
     metrics.gauge(
         "sky_aaa_waiting", "Requests that wait for a transaction", lambda: commits.waiting
+    )
+    metrics.gauge("sky_aaa_accounts_held", "Accounts in memory", lambda: radius.accounts_held)
+    metrics.gauge(
+        "sky_aaa_warming_up", "1: more are being taken into it", lambda: int(radius.warming_up)
     )
     metrics.gauge("sky_aaa_largest_batch", "Most requests in one", lambda: commits.largest)
     metrics.counters(

@@ -25,10 +25,12 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parent.parent
 SCHEMA = ROOT / "aaa_server" / "storage" / "schema"
+WARM_SECONDS_MAX = 600.0
 READY_SECONDS_MAX = 300  # five million rates are read first
 COMMAND_SECONDS_MAX = 900
 # Counters of /metrics, each summed over its labels.
 BATCHES, BATCHED = "sky_aaa_batches_total", "sky_aaa_requests_total"
+WARMING_UP = "sky_aaa_warming_up"
 
 CONFIGURATION = """\
 [database]
@@ -100,9 +102,13 @@ class Ours:
         )
 
     def wait(self) -> None:
-        """Returns when /readyz says so."""
-        url = f"http://127.0.0.1:{self.metrics_port}/readyz"
-        self.child.wait_until(lambda: fetched(url) is not None, READY_SECONDS_MAX)
+        """Returns when it is ready, and holds the accounts that it has room for."""
+        address = f"http://127.0.0.1:{self.metrics_port}"
+        self.child.wait_until(lambda: fetched(f"{address}/readyz") is not None, READY_SECONDS_MAX)
+        self.child.wait_until(
+            lambda: not summed([fetched(f"{address}/metrics") or f"{WARMING_UP} 1"], WARMING_UP),
+            WARM_SECONDS_MAX,
+        )
 
     def cpu(self) -> tuple[float, float]:
         return cpu_seconds(self.child.pid), self.cluster.cpu_seconds()

@@ -7,8 +7,9 @@ changes of an account is held in memory by its revision, which comes with the lo
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Collection, Iterable
 from datetime import timedelta
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Protocol, TypeGuard
 
 from aaa_server.charging.account_code import whose
@@ -30,7 +31,7 @@ from aaa_server.charging.requests import (
     Update,
 )
 from aaa_server.storage.arrays import ALWAYS, array, bounds, text_array
-from aaa_server.storage.charging_memory import Memory
+from aaa_server.storage.charging_memory import ACCOUNTS_HELD_MAX, Memory
 from aaa_server.storage.charging_meters import read_meters
 from aaa_server.storage.charging_record import statements_for
 from aaa_server.storage.identifiers import Identifiers
@@ -39,10 +40,9 @@ from aaa_server.storage.route_refusal import RouteRefusals
 if TYPE_CHECKING:
     from aaa_server.storage.catalogue import CatalogueHolder, Execute
 
-# About 600 octets each; then all are read again as they are met.
-PROFILES_HELD_MAX = 200_000
-CODES_HELD_MAX = 1_000_000
-ACCOUNTS_AT_START_MAX = 50_000  # half a second
+# As many as accounts: what an account is known by lasts as long as its row.
+PROFILES_HELD_MAX = CODES_HELD_MAX = ACCOUNTS_HELD_MAX
+SLICE_ROWS = 100  # 2 ms of Python, so that answers go out in between
 IDENTIFIERS_A_BLOCK = 1000  # INCREMENT BY of sequence identifier_block
 BLOCKS_AT_ONCE = 16
 
@@ -92,15 +92,37 @@ class ChargingStore:
         self._codes: dict[str, int] = {}
         self._identifiers = Identifiers() if identifiers is None else identifiers
 
-    async def warm_up(self, execute: Execute) -> None:
-        """Hold the first `ACCOUNTS_AT_START_MAX` accounts, so that no early call waits for them."""
-        first = await execute(f"EXECUTE first_accounts ({ACCOUNTS_AT_START_MAX})", None)
-        rows = await execute(f"EXECUTE load_profiles ({array([row[0] for row in first])})", None)
-        for row in rows:
-            profile = self._profile(row)
-            self._profiles[profile.account_id] = profile
-            self._codes[profile.code] = profile.account_id
-            self._memory.accounts[profile.account_id] = Account(profile, *row[_STATE:])
+    async def warm_up(self, execute: Execute, after: int = 0, rows: int = SLICE_ROWS) -> int:
+        """Hold `rows` accounts more, so that no call waits for them; the last one, 0 at the end.
+
+        `after` is the last one that is held already. No more are held than memory has room for.
+        """
+        if len(self._memory.accounts) >= ACCOUNTS_HELD_MAX:
+            return 0
+        found = await execute(f"EXECUTE next_accounts ({after}, {rows})", None)
+        account_ids = [row[0] for row in found]
+        await self._remember(execute, account_ids, ())
+        return account_ids[-1] if len(account_ids) == rows else 0
+
+    @property
+    def accounts_held(self) -> int:
+        """How many accounts are in memory."""
+        return len(self._memory.accounts)
+
+    async def look(self, execute: Execute, batch: list[ChargingRequest]) -> bool:
+        """Have memory hold the payers of `batch` too, as they are; whether it came to know more.
+
+        Nothing is locked, and it need not be the charging connection: what is decided on these
+        rows is proved as all of memory is.
+        """
+        known = False
+        while not self._memory.paused:
+            self._make_room()
+            account_ids, codes = self._lacking(batch)
+            if not (account_ids or codes) or not await self._remember(execute, account_ids, codes):
+                break
+            known = True
+        return known
 
     async def load(self, transaction: Transaction, batch: list[ChargingRequest]) -> Ledger:
         """All rows that `batch` can touch, locked, as they are now that it is their turn."""
@@ -200,11 +222,50 @@ class ChargingStore:
         else:
             await transaction.commit()
 
+    def _lacking(self, batch: list[ChargingRequest]) -> tuple[set[int], set[str]]:
+        """Of what memory could decide but for their rows: the accounts, or their codes."""
+        memory, account_ids, codes = self._memory, set[int](), set[str]()
+        for request in batch:
+            if isinstance(request, Authenticate | Reboot | Expire | Rerate):
+                continue
+            call = memory.calls.get((request.client_id, request.session_key))
+            if call is not None:
+                account_ids.update(call.party)
+            elif isinstance(request, Authorize | Start) and request.origin.account_code:
+                account_id = self._codes.get(request.origin.account_code)
+                if account_id is None:
+                    codes.add(request.origin.account_code)
+                    continue
+                account_ids.add(account_id)
+                profile = self._profiles.get(account_id)
+                if profile is not None:
+                    account_ids.update(profile.chain)
+        # Not by the dictionary's keys as a set: that would go through all of them.
+        return {one for one in account_ids if one not in memory.accounts}, codes
+
+    async def _remember(
+        self, execute: Execute, account_ids: Collection[int], codes: Collection[str]
+    ) -> bool:
+        """Read accounts into memory; whether there were any. What it holds already is newer."""
+        rows = await execute(
+            f"EXECUTE load_profiles ({array(account_ids)}, {text_array(codes)})", None
+        )
+        for row in rows:
+            profile = self._profile(row)
+            self._profiles[profile.account_id] = profile
+            self._codes[profile.code] = profile.account_id
+            if profile.account_id not in self._memory.accounts:
+                self._memory.accounts[profile.account_id] = Account(profile, *row[_STATE:])
+        return bool(rows)
+
     def _make_room(self) -> None:
-        if len(self._profiles) > PROFILES_HELD_MAX:
-            self._profiles.clear()
-        if len(self._codes) > CODES_HELD_MAX:
-            self._codes.clear()
+        # The oldest, as many as came: all at once would have all be read anew.
+        for account_id in list(
+            islice(self._profiles, max(0, len(self._profiles) - PROFILES_HELD_MAX))
+        ):
+            del self._profiles[account_id]
+        for code in list(islice(self._codes, max(0, len(self._codes) - CODES_HELD_MAX))):
+            del self._codes[code]
 
     async def _keys(
         self, transaction: Transaction, batch: list[ChargingRequest]
@@ -364,7 +425,7 @@ class ChargingStore:
         ledger.meters = read_meters(rows)
 
     async def _load_profiles(self, transaction: Transaction, account_ids: Iterable[int]) -> None:
-        rows = await transaction.execute(f"EXECUTE load_profiles ({array(account_ids)})")
+        rows = await transaction.execute(f"EXECUTE load_profiles ({array(account_ids)}, '{{}}')")
         for row in rows:
             self._profiles[row[0]] = self._profile(row)
 

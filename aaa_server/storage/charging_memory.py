@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from aaa_server.charging.call import Call, CallKey
     from aaa_server.charging.ledger import Account, GroupUse, Ledger
 
-ACCOUNTS_HELD_MAX = 200_000
+ACCOUNTS_HELD_MAX = 1_000_000  # about 1 KiB each
 CALLS_HELD_MAX = 100_000  # about 1.5 KiB each
 # After a wrong batch so many are not asked, twice as many after each further one.
 PAUSE_BATCHES_MAX = 256
@@ -30,6 +30,11 @@ class Memory:
         self.calls: dict[CallKey, Call] = {}
         self._pause = 0
         self._pausing = 0
+
+    @property
+    def paused(self) -> bool:
+        """Whether the next batch is not to ask memory."""
+        return self._pausing > 0
 
     def trusted(self) -> bool:
         """Whether to ask memory for this batch; counts the batches that are not to."""

@@ -172,11 +172,12 @@ SELECT 'extension', extension, domain, account_id
 SELECT 'ani', ani, '', account_id
   FROM ani_map
  WHERE ani = ANY ($3::text[])""",
-    "first_accounts": """
+    "next_accounts": """
 SELECT account_id
   FROM account
+ WHERE account_id > $1
  ORDER BY account_id
- LIMIT $1""",
+ LIMIT $2""",
     "load_profiles": """
 SELECT account_id,
        code,
@@ -208,7 +209,10 @@ SELECT account_id,
        second_at,
        second_calls
   FROM account
- WHERE account_id = ANY ($1::bigint[])""",
+ WHERE account_id = ANY (ARRAY (
+       SELECT unnest($1::bigint[])
+        UNION ALL
+       SELECT account.account_id FROM account WHERE account.code = ANY ($2::text[])))""",
     # What is metered of accounts: packages (0), limits (1), and what was used of these (2).
     # Of periods that ended long ago nothing is asked any more.
     "load_meters": """
@@ -595,3 +599,6 @@ SELECT expect((
                       AND call.version = was.version
                     LIMIT 1) AS running), cardinality($15))""",
 }
+
+# What the connection beside the charging one runs.
+LOOKS = {name: PREPARED[name] for name in ("next_accounts", "load_profiles")}

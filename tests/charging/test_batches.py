@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import deque
 from functools import partial
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 from hypothesis import HealthCheck, Phase, given, reject, settings
@@ -62,6 +62,7 @@ if TYPE_CHECKING:
 
     from aaa_server.charging.requests import ChargingAnswer, ChargingRequest
     from aaa_server.online_charging import InTransaction
+    from aaa_server.storage.catalogue import Execute
 
 EXAMPLES = settings(
     max_examples=60,
@@ -74,10 +75,13 @@ EXAMPLES = settings(
 
 
 class Process:
-    """A server process's part of charging: a store and its connection."""
+    """A server process's part of charging: a store, its connection and perhaps one beside it."""
 
-    def __init__(self, connection: Connection, policy: Policy) -> None:
+    def __init__(
+        self, connection: Connection, policy: Policy, beside: Connection | None = None
+    ) -> None:
         self._run = in_transaction(connection)
+        self._look = None if beside is None else looking(beside)
         self._line = Line()
         self._store = ChargingStore(
             catalogue=CatalogueHolder(),
@@ -113,7 +117,7 @@ class Process:
         answers: list[list[ChargingAnswer]] = [[], []]
         failures: list[Failure] = []
         for batch, said in zip((first, second), answers, strict=True):
-            charged = ensureDeferred(charge(batch, self._store, run, self._line))
+            charged = ensureDeferred(charge(batch, self._store, run, self._line, self._look))
             charged.addCallbacks(said.extend, failures.append)
         while turns:
             turns.popleft().callback(None)
@@ -125,11 +129,22 @@ class Process:
 
     def _decide(self, batch: list[ChargingRequest], run: InTransaction) -> list[ChargingAnswer]:
         try:
-            return finished(charge(batch, self._store, run, self._line))
+            return finished(charge(batch, self._store, run, self._line, self._look))
         except KeyUsedAgain:
             # As group commit does with a batch that fails.
             middle = len(batch) // 2
             return self._decide(batch[:middle], run) + self._decide(batch[middle:], run)
+
+
+def looking(connection: Connection) -> Execute:
+    """What reads on `connection`, and holds on to nothing."""
+
+    async def look(sql: str, parameters: Any) -> list[tuple[Any, ...]]:
+        rows = await PlainTransaction(connection).execute(sql, parameters)
+        connection.commit()
+        return rows
+
+    return look
 
 
 class Played(NamedTuple):
@@ -229,7 +244,7 @@ def items_of(stream: list[Step]) -> list[Item]:
 def play_in_batches(place: Place, world: World, stream: list[Step]) -> Played:
     """One process that remembers, from batch to batch, what it has read and written."""
     place.begin(world)
-    process = Process(place.connections[0], world.policy)
+    process = Process(place.connections[0], world.policy, place.connections[1])
     answers = []
     for first, at, batch in items_of(stream):
         if isinstance(first.what, Change):
@@ -242,7 +257,7 @@ def play_in_batches(place: Place, world: World, stream: list[Step]) -> Played:
 def play_ahead(place: Place, world: World, stream: list[Step]) -> Played:
     """One process that decides each second batch before the one before it is written."""
     place.begin(world)
-    process = Process(place.connections[0], world.policy)
+    process = Process(place.connections[0], world.policy, place.connections[1])
     answers = []
     items = items_of(stream)
     number = 0
