@@ -28,8 +28,12 @@ def statements_for(ledger: Ledger, identifiers: Identifiers) -> list[str]:
     Each fails with SQLSTATE SKY01 where a row is not as the batch was decided on.
     """
     statements = [_prove(ledger)] if ledger.from_memory else []
-    if ledger.opened:
-        statements.append(_write_calls(list(ledger.opened.values())))
+    new = [call for call in ledger.opened.values() if call.version == NEW]
+    if new:
+        statements.append(_write_calls("insert_calls", new))
+    if len(new) < len(ledger.opened):
+        again = [call for call in ledger.opened.values() if call.version != NEW]
+        statements.append(_write_calls("rewrite_calls", again))
     # An attempt that was refused, and perhaps closed, before it was asked for again.
     reopened = [call for call in ledger.opened.values() if call.recorded or call.version != NEW]
     if reopened:
@@ -76,10 +80,10 @@ def _execute(name: str, *arrays: str) -> str:
     return f"EXECUTE {name} ({', '.join(arrays)})"
 
 
-def _write_calls(calls: list[Call]) -> str:
+def _write_calls(statement: str, calls: list[Call]) -> str:
     # A call that ended within its batch is written as it was, and ended by the next statement.
     return _execute(
-        "write_calls",
+        statement,
         array([call.client_id for call in calls]),
         text_array([call.session_key for call in calls]),
         array([call.call_id for call in calls]),

@@ -279,7 +279,27 @@ SELECT 2,
   JOIN velocity_limit USING (limit_id)
  WHERE account_id = ANY ($1::bigint[])
    AND period_from > $2::timestamptz""",
-    "write_calls": """
+    # One of that key would be another process's, and an error that says memory was wrong.
+    "insert_calls": """
+INSERT INTO call (client_id, session_key, call_id, status, account_id, party_id,
+                  reserved_micros, levels, routes, resource_group_in_id, resource_group_out_id,
+                  granted_seconds, last_seconds, expires_at, authorized_at, started_at, found_by,
+                  ani, called, nas_address, sip_call_id, refusal, version)
+SELECT client_id, session_key, call_id, status, account_id, party_id::bigint[],
+       reserved_micros::bigint[], levels, routes, resource_group_in_id, resource_group_out_id,
+       granted_seconds, last_seconds, expires_at, authorized_at, started_at, found_by,
+       ani, called, nas_address, sip_call_id, refusal, version
+  FROM unnest($1::int[], $2::text[], $3::bigint[], $4::text[], $5::bigint[], $6::text[],
+              $7::text[], $8::text[], $9::text[], $10::bigint[], $11::bigint[],
+              $12::int[], $13::int[], $14::timestamptz[], $15::timestamptz[], $16::timestamptz[],
+              $17::text[], $18::text[], $19::text[], $20::inet[], $21::text[], $22::text[],
+              $23::int[])
+       AS new (client_id, session_key, call_id, status, account_id, party_id,
+               reserved_micros, levels, routes, resource_group_in_id, resource_group_out_id,
+               granted_seconds, last_seconds, expires_at, authorized_at, started_at, found_by,
+               ani, called, nas_address, sip_call_id, refusal, version)""",
+    # An attempt that was refused is written anew.
+    "rewrite_calls": """
 WITH written AS (
 INSERT INTO call (client_id, session_key, call_id, status, account_id, party_id,
                   reserved_micros, levels, routes, resource_group_in_id, resource_group_out_id,
@@ -320,7 +340,6 @@ SELECT client_id, session_key, call_id, status, account_id, party_id::bigint[],
        refusal = EXCLUDED.refusal,
        version = EXCLUDED.version
  WHERE call.version = EXCLUDED.version - 1
-   AND EXCLUDED.version > 0
 RETURNING 1
 )
 SELECT expect(count(*), cardinality($1)) FROM written""",
