@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import os
 import shutil
 import signal
 import tempfile
@@ -41,7 +42,16 @@ RUN_SECONDS_MAX = 30.0
 Result = TypeVar("Result")
 
 # A cluster that lives as long as the run: only a power cut could tell the difference.
-CLUSTER_SETTINGS = {"fsync": "off", "shared_buffers": "64MB", "max_connections": "60"}
+CLUSTER_SETTINGS = {
+    "fsync": "off",
+    "full_page_writes": "off",
+    "shared_buffers": "64MB",
+    "max_connections": "60",
+    "max_wal_size": "128MB",
+}
+# A database is 1400 files: in memory it is copied and dropped ten times faster than on a disk.
+MEMORY = Path("/dev/shm")
+MEMORY_OCTETS_MIN = 3 * 2**30
 
 
 class Run(Protocol):
@@ -53,7 +63,7 @@ class Run(Protocol):
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[EmbeddedPostgres]:
     """The run's own PostgreSQL, in a short folder since a socket's path is short."""
-    folder = Path(tempfile.mkdtemp(prefix="sky-", dir="/tmp"))
+    folder = Path(tempfile.mkdtemp(prefix="sky-", dir=_cluster_folder()))
     # The server of a test run by root is another user's, who must get there.
     folder.chmod(0o755)
     embedded = EmbeddedPostgres(folder, settings=CLUSTER_SETTINGS)
@@ -93,9 +103,7 @@ def new_database(
     def copy(template: str) -> Iterator[str]:
         name = sql.Identifier(f"test_{next(numbers)}")
         administrator.execute(
-            sql.SQL("CREATE DATABASE {} TEMPLATE {} STRATEGY file_copy").format(
-                name, sql.Identifier(template)
-            )
+            sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(name, sql.Identifier(template))
         )
         yield url_of(cluster, name.string)
         administrator.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(name))
@@ -162,6 +170,13 @@ def run(reactor: EPollReactor) -> Run:
         return outcome[0]
 
     return until_done
+
+
+def _cluster_folder() -> Path:
+    """Memory where a run's cluster has room in it, else the disk."""
+    if os.access(MEMORY, os.W_OK) and shutil.disk_usage(MEMORY).free >= MEMORY_OCTETS_MIN:
+        return MEMORY
+    return Path("/tmp")
 
 
 def url_of(cluster: EmbeddedPostgres, database: str) -> str:
