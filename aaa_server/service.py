@@ -200,7 +200,8 @@ class ChargingServer(Service):
         log.info("{size} MB of memory are in large pages", size=use_large_pages() // 1_000_000)
         self.server.start()
         ensureDeferred(self._watch())
-        ensureDeferred(self._warm_up())
+        if self.warming_up:
+            ensureDeferred(self._warm_up())
 
     def stopService(self) -> Deferred[None]:
         Service.stopService(self)
@@ -264,6 +265,7 @@ class ChargingServer(Service):
                 self._held = await self._store.warm_up(connection.execute, self._held)
                 gc.freeze()  # as after the start: no collection looks at them
                 await deferLater(self._reactor, WARM_UP_PAUSE_SECONDS)
+            log.info("{count} accounts are in memory", count=self.accounts_held)
         except (DatabaseUnavailable, SecretsError):
             log.info("Accounts that are not in memory are read as they are met")
         finally:

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import random
+import re
 import time
 from typing import TYPE_CHECKING
 
 import pytest
 
+from aaa_server.service import ACCOUNTS_AT_START_MAX
 from aaa_server.storage import payments, viewer
 from aaa_server.storage.database import connect, transaction
 from tests.integration.load import ACCOUNTS, SLICE_SECONDS, Load, minute_prices, prove
+from tests.integration.nas import CALLED, Nas
+from tests.integration.server import wait_until
 
 if TYPE_CHECKING:
     from tests.integration.conftest import Serving
@@ -51,3 +55,29 @@ def test_payments_among_calls_lose_nothing_and_nobody_waits_in_a_ring(
         assert number > 20
         # A deadlock is found by PostgreSQL after a second, in which nobody is answered.
         assert "deadlock" not in server.log
+
+
+def test_more_accounts_than_are_read_at_the_start_come_into_memory_by_and_by(
+    serving: Serving,
+) -> None:
+    more = ACCOUNTS_AT_START_MAX + 500
+    with serving() as server:
+        server.stop()
+        with (
+            contextlib.closing(connect(server.url)) as connection,
+            transaction(connection) as cursor,
+        ):
+            cursor.execute(
+                "INSERT INTO account (code, kind, parent_id, currency, prepaid)"
+                " SELECT 'many-' || number, 'customer', account_id, currency, true"
+                "   FROM account, generate_series(1, %s) AS number WHERE kind = 'admin'",
+                [more],
+            )
+        server.start()
+        nas = Nas(server)
+        assert nas.ask(nas.authorize("meanwhile", "bob", CALLED)).granted
+        wait_until(lambda: "accounts are in memory" in server.said, "all accounts are held")
+        held = re.search(r"(\d+) accounts are in memory", server.said)
+        assert held is not None
+        assert int(held[1]) > more
+        assert nas.ask(nas.authorize("afterwards", "bob", CALLED)).granted
