@@ -49,6 +49,7 @@ from aaa_server.rating.money import (
     parse_nanos,
     parse_percent_ppm,
 )
+from aaa_server.storage.accounts import have_numbers_read_again
 from aaa_server.storage.catalogue import CatalogueHolder
 from aaa_server.storage.charging import ChargingStore
 from aaa_server.storage.plain import finished, in_transaction, prepare
@@ -193,8 +194,8 @@ class Scenario:
         self.query(
             "INSERT INTO rate (tariff_id, account_id, prefix, per_minute_nanos,"
             " connect_fee_micros, included_seconds, initial_seconds, increment_seconds,"
-            " minimum_charge_micros, blocked, effective_from, effective_to, revision)"
-            " VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)",
+            " minimum_charge_micros, blocked, effective_from, effective_to, revision,"
+            " resource_group_id) VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)",
             *(tariff_id, owner, prefix, parse_nanos(per_minute)),
             parse_micros(options.get("connect", "0")),
             *(int(options.get("included", 0)), int(initial), int(increment)),
@@ -203,6 +204,7 @@ class Scenario:
             options.get("from", LONG_AGO),
             options.get("to"),
             revision,
+            self._ids.get(("resource", options.get("via", ""))),
         )
 
     def _resource_group(self, name: str, options: dict[str, str]) -> int:
@@ -244,12 +246,12 @@ class Scenario:
         return ""
 
     def do_inbound(self, arguments: list[str], options: dict[str, str]) -> str:
-        """Inbound RG_11 acme network=192.0.2.0/24 port=5060 tech=99."""
+        """Inbound RG_11 acme network=192.0.2.0/24 port=5060 tech=99 status=suspended."""
         name, code = arguments
         [(group_id,)] = self.query(
-            "INSERT INTO resource_group (name, direction, account_id)"
-            " VALUES (%s, 'in', %s) RETURNING resource_group_id",
-            *(name, self.account_id(code)),
+            "INSERT INTO resource_group (name, direction, account_id, status)"
+            " VALUES (%s, 'in', %s, %s) RETURNING resource_group_id",
+            *(name, self.account_id(code), options.get("status", "active")),
         )
         if "network" in options:
             self.query(
@@ -426,6 +428,11 @@ class Scenario:
         )
         return ""
 
+    def do_suspend(self, arguments: list[str], _options: dict[str, str]) -> str:
+        """Suspend a number that is called from outside."""
+        self.query("UPDATE did SET status = 'suspended' WHERE number = %s", arguments[0])
+        return ""
+
     def do_emergency(self, arguments: list[str], options: dict[str, str]) -> str:
         group_id = self._ids.get(("resource", options.get("route", "")))
         self.query(
@@ -474,6 +481,8 @@ class Scenario:
     def _set(self, code: str, column: str, value: str) -> None:
         statement = sql.SQL("UPDATE account SET {} = %s WHERE code = %s")
         with self.connection.cursor() as cursor:
+            if column in ("status", "expires_at"):
+                have_numbers_read_again(cursor, self.account_id(code))
             cursor.execute(statement.format(sql.Identifier(column)), (value, code))
         self.connection.commit()
 

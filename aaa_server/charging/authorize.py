@@ -19,6 +19,7 @@ from aaa_server.charging.inbound_call import (
     emergency_number,
     emergency_offers,
     on_net_offer,
+    out_of_service,
 )
 from aaa_server.charging.ledger import Account
 from aaa_server.charging.metering import Metered, hold_shares, payable_seconds, reached_limit
@@ -161,6 +162,10 @@ def _price(
     if request.origin.did:
         return did_levels(chain, called, ledger), (did_offer(called, request.at, ledger),)
     within = on_net_offer(chain, called, request.at, ledger)
+    if within is not None:
+        refused = out_of_service(called, request.at, ledger)
+        if refused is not None:
+            return refused
     levels = price_levels(chain, called, request.at, ledger, on_net=within is not None)
     if isinstance(levels, Refused):
         return levels
@@ -179,12 +184,17 @@ def _with_surcharge(
     did = ledger.catalogue.dids.get(access_number)
     if not caller.surcharge_micros or did is None or not did.access:
         return levels
-    price = levels[0].price
     # The card's surcharge is in its own currency, the fee it is added to in the price list's.
-    surcharge = div_half_up(caller.surcharge_micros * EXCHANGE_SCALE, price.terms.exchange_e10)
-    fee = price.terms.connect_fee_micros + surcharge
-    terms = replace(price.terms, connect_fee_micros=fee)
-    return (levels[0]._replace(price=price._replace(terms=terms)), *levels[1:])
+    exchange_e10 = levels[0].price.terms.exchange_e10
+    surcharge = div_half_up(caller.surcharge_micros * EXCHANGE_SCALE, exchange_e10)
+    return (with_fee_added(levels[0], surcharge), *levels[1:])
+
+
+def with_fee_added(level: Level, micros: int) -> Level:
+    """`level` with a connect fee higher by `micros`, which are of its price list's currency."""
+    price = level.price
+    terms = replace(price.terms, connect_fee_micros=price.terms.connect_fee_micros + micros)
+    return level._replace(price=price._replace(terms=terms))
 
 
 def standing(chain: list[Account], at: datetime) -> Refused | None:

@@ -183,21 +183,23 @@ class Catalogue:
         place = bisect_right(entered[0], at)
         return entered[1][place - 1] if place else None
 
-    def inbound(self, origin: Origin, called: str) -> Inbound | None:
+    def inbound(self, origin: Origin, called: str, *, suspended: bool = False) -> Inbound | None:
         """The active inbound resource group of a call: the one it names, else by its source.
 
         Of several endpoints that match: the narrowest network, then an exact port, then
-        the longest tech prefix.
+        the longest tech prefix. `suspended`: groups that are not active count too.
         """
         if origin.resource_group:
             group = self.by_name.get(origin.resource_group)
-            if group is None or group.direction != "in" or not group.active:
+            if group is None or group.direction != "in" or not (group.active or suspended):
                 return None
             return Inbound(group, "")
         if not self.endpoints or not origin.address:
             return None
         for endpoint in self._endpoints_of(origin.address):
             if endpoint.port not in (0, origin.port):
+                continue
+            if not (endpoint.group.active or suspended):
                 continue
             if called.startswith(endpoint.tech_prefix):
                 return Inbound(endpoint.group, endpoint.tech_prefix)
@@ -211,11 +213,7 @@ class Catalogue:
             ip = ipaddress.ip_address(address)
         except ValueError:
             return ()
-        matching = [
-            endpoint
-            for endpoint in self.endpoints
-            if endpoint.group.active and ip in endpoint.network
-        ]
+        matching = [endpoint for endpoint in self.endpoints if ip in endpoint.network]
         matching.sort(
             key=lambda e: (e.network.prefixlen, e.port != 0, len(e.tech_prefix)), reverse=True
         )

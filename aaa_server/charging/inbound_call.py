@@ -5,18 +5,20 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from aaa_server.charging.call import Level, Offer, Price, make_offer
-from aaa_server.charging.did import ring
+from aaa_server.charging.did import ring, rings
 from aaa_server.charging.numbers import translate_called
+from aaa_server.charging.requests import Refusal, Refused
 from aaa_server.rating.rate import Terms
 
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from aaa_server.charging.catalogue import Catalogue
+    from aaa_server.charging.catalogue import Catalogue, Inbound
     from aaa_server.charging.ledger import Account, Ledger
     from aaa_server.charging.requests import Origin
 
 NO_ROW = 0  # the rate of a price that is no row of a price list
+ON_NET = "ON-NET"  # the route of a call that stays inside
 
 _FREE = Terms(0)
 
@@ -58,6 +60,7 @@ def on_net_offer(chain: list[Account], called: str, at: datetime, ledger: Ledger
     """The way to a number of our own that stays with us; None: the call goes out.
 
     Only where the price list of the chain's topmost account has a price for such calls.
+    Whether it may ring at present, `out_of_service` tells.
     """
     dids = ledger.catalogue.dids
     if not dids:
@@ -66,11 +69,23 @@ def on_net_offer(chain: list[Account], called: str, at: datetime, ledger: Ledger
     did = dids.get(called)
     if did is None or group is None or group.on_net is None:
         return None
-    assignment = did.assigned(at)
+    assignment = did.held(at)
     if assignment is None or assignment.kind == "pstn":
         return None
     currency = ledger.catalogue.admin_currency
-    return make_offer(0, "ON-NET", ring(assignment)[1], 0, Price(NO_ROW, called, currency, _FREE))
+    return make_offer(0, ON_NET, ring(assignment)[1], 0, Price(NO_ROW, called, currency, _FREE))
+
+
+def out_of_service(called: str, at: datetime, ledger: Ledger) -> Refused | None:
+    """Why the number of our own `called`, which somebody has, does not ring at `at`.
+
+    The caller is not told what its owner owes.
+    """
+    did = ledger.catalogue.dids[called]
+    assignment = did.held(at)
+    if assignment is None or rings(did, assignment, at):
+        return None
+    return Refused(Refusal.NO_ROUTE, "the number called is out of service")
 
 
 def emergency_number(
@@ -78,9 +93,9 @@ def emergency_number(
 ) -> str:
     """The emergency number that is called; '' when it is none.
 
-    It is one as it came, without the tech prefix of where it comes from, or as the rules of
-    all concerned make it; no rule that blocks keeps it from being one. `account_id` 0: not
-    known, so the account's own rules are left out.
+    It is one as it came, without the tech prefix of where it comes from, suspended or not, or
+    as the rules of all concerned make it; no rule that blocks keeps it from being one.
+    `account_id` 0: not known, so the account's own rules are left out.
     """
     emergency = catalogue.emergency
     if called in emergency:
@@ -88,12 +103,27 @@ def emergency_number(
     rules = catalogue.number_rules.called
     if not emergency or not (rules or called.endswith(tuple(emergency))):
         return ""
-    inbound = catalogue.inbound(origin, called)
-    if inbound is not None:
-        called = inbound.without_prefix(called)
+    arrival = catalogue.inbound(origin, called)
+    number = _meant(client_id, arrival, called, account_id, catalogue)
+    # What arrives over a suspended group is nobody's call, but its prefix is one all the same.
+    suspended = catalogue.inbound(origin, called, suspended=True)
+    if number or suspended is None or suspended == arrival:
+        return number
+    return _meant(client_id, suspended, called, account_id, catalogue)
+
+
+def _meant(
+    client_id: int, arrival: Inbound | None, called: str, account_id: int, catalogue: Catalogue
+) -> str:
+    """The emergency number that `called` is where it arrives; '' when it is none."""
+    emergency = catalogue.emergency
+    group_id = 0
+    if arrival is not None:
+        called = arrival.without_prefix(called)
         if called in emergency:
             return called
-    group_id = 0 if inbound is None else inbound.group.resource_group_id
+        group_id = arrival.group.resource_group_id
+    rules = catalogue.number_rules.called
     made = translate_called(rules, client_id, group_id, account_id, called)
     return made if isinstance(made, str) and made in emergency else ""
 

@@ -7,25 +7,30 @@ transaction takes all of it back, and another charges the call anew.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from aaa_server.charging.authorize import price_levels
+from aaa_server.charging.authorize import price_levels, with_fee_added
+from aaa_server.charging.inbound_call import ON_NET
 from aaa_server.charging.ledger import Charge, Posting, Transaction
 from aaa_server.charging.requests import Changed, Refused, Rerate, Rerated
 from aaa_server.charging.routing import Wish, offer_over
 from aaa_server.charging.settle import PROVIDER, RERATED, UNRATED
+from aaa_server.rating.money import EXCHANGE_SCALE, div_half_up
 
 if TYPE_CHECKING:
     from datetime import datetime
 
     from aaa_server.charging.call import Call, Level, Offer
     from aaa_server.charging.ledger import Ledger
+    from aaa_server.rating.rate import Rate
 
 
 def rerate(request: Rerate, ledger: Ledger) -> Rerated:
     """Charge the call anew where its price has changed; asked again, nothing changes any more.
 
-    Calls to DIDs keep their price: a DID's prices have no history.
+    Calls to DIDs keep their price: a DID's prices have no history. So does the surcharge of a
+    card: what the call was charged is added to today's price.
     """
     call = ledger.calls.get((request.client_id, request.session_key))
     if call is None or not call.ended or call.call_id != request.call_id:
@@ -69,18 +74,62 @@ def _stays(call: Call, ledger: Ledger) -> str:
         return "an emergency call"
     if call.found_by == "did":
         return "a call to a DID"
-    if ledger.accounts[call.account_id].profile.surcharge_micros:
-        return "a card with a surcharge"
+    if _surcharge(call, ledger) is None:
+        return "the row that it was priced by is not there"
     return ""
+
+
+def _surcharge(call: Call, ledger: Ledger) -> int | None:
+    """What of the caller's connect fee was its card's surcharge, in its price list's currency.
+
+    A record has the two as one fee: what the row did not ask for was the card's. None where
+    that row is not known.
+    """
+    if not call.levels:
+        return 0
+    terms = call.levels[0].price.terms
+    if not terms.connect_fee_micros:
+        return 0
+    row = _row_of(call.levels[0], ledger)
+    if row is None:
+        return None
+    of_row = row.terms
+    by_the_row = of_row == replace(
+        terms,
+        connect_fee_micros=of_row.connect_fee_micros,
+        markup_ppm=of_row.markup_ppm,
+        exchange_e10=of_row.exchange_e10,
+    )
+    if not by_the_row:  # a price for numbers of our own, which has no fee
+        return terms.connect_fee_micros
+    return max(0, terms.connect_fee_micros - of_row.connect_fee_micros)
+
+
+def _row_of(level: Level, ledger: Ledger) -> Rate | None:
+    """The row that `level` was priced by, whichever price list the account has now."""
+    rate_groups = ledger.catalogue.rate_groups
+    profile = ledger.accounts[level.account_id].profile
+    present = rate_groups.get(profile.rate_group_id or 0)
+    price = level.price
+    for group in [present, *rate_groups.values()] if present is not None else rate_groups.values():
+        row = group.tariff.row(price.rate_id, price.prefix, level.account_id)
+        if row is not None:
+            return row
+    return None
 
 
 def _levels_now(call: Call, ledger: Ledger) -> tuple[Level, ...] | Refused:
     """The levels by today's rows; packages and limits stay as they were used."""
     assert call.account_id is not None
     chain = ledger.chain_of(call.account_id)
-    on_net = bool(call.offers) and call.offers[0].name == "ON-NET"
+    on_net = bool(call.offers) and call.offers[0].name == ON_NET
     levels = price_levels(chain, call.called, call.authorized_at, ledger, on_net=on_net)
-    if isinstance(levels, Refused) or len(call.levels) != len(levels):
+    if isinstance(levels, Refused):
+        return levels
+    surcharge = _surcharge(call, ledger)
+    if surcharge:
+        levels = (_with_surcharge(levels[0], surcharge, call.levels[0]), *levels[1:])
+    if len(call.levels) != len(levels):
         return levels
     return tuple(
         [
@@ -88,6 +137,15 @@ def _levels_now(call: Call, ledger: Ledger) -> tuple[Level, ...] | Refused:
             for level, before in zip(levels, call.levels, strict=True)
         ]
     )
+
+
+def _with_surcharge(level: Level, micros: int, before: Level) -> Level:
+    """`level` with the surcharge of `before`, which was `micros` of the list of those days."""
+    exchange_e10, then_e10 = level.price.terms.exchange_e10, before.price.terms.exchange_e10
+    if exchange_e10 != then_e10:  # the card's own currency is where it stays the same
+        of_card = div_half_up(micros * then_e10, EXCHANGE_SCALE)
+        micros = div_half_up(of_card * EXCHANGE_SCALE, exchange_e10)
+    return with_fee_added(level, micros)
 
 
 def _offer_now(call: Call, ledger: Ledger) -> tuple[Offer | None, tuple[Offer, ...]]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from aaa_server.charging.account_code import whose
 from aaa_server.charging.authorize import called_number, metered_call, price_levels
-from aaa_server.charging.inbound_call import on_net_offer
+from aaa_server.charging.inbound_call import emergency_number, on_net_offer
 from aaa_server.charging.ledger import Charge, Ledger, Posting, Transaction
 from aaa_server.charging.metering import hold_shares, settle_shares
 from aaa_server.charging.requests import (
@@ -25,7 +25,7 @@ from aaa_server.charging.requests import (
     Stop,
     Update,
 )
-from aaa_server.charging.routing import Wish, offer_over, offers_for
+from aaa_server.charging.routing import Sale, Wish, offer_over, offers_for
 from aaa_server.rating.money import div_ceil
 
 if TYPE_CHECKING:
@@ -134,6 +134,12 @@ def _open_unauthorized(request: Start | Update | Stop, begun: datetime, ledger: 
     call.nas_address = request.nas_address
     call.sip_call_id = request.sip_call_id
     found = whose(request.origin, request.called, ledger, begun)
+    number = ""
+    if ledger.catalogue.emergency:
+        account_id = 0 if isinstance(found, Refused) else found.account_id
+        number = emergency_number(
+            request.client_id, request.origin, request.called, account_id, ledger.catalogue
+        )
     if not isinstance(found, Refused):
         call.account_id, call.found_by = found.account_id, found.found_by
         inbound = ledger.catalogue.inbound(request.origin, request.called)
@@ -144,6 +150,7 @@ def _open_unauthorized(request: Start | Update | Stop, begun: datetime, ledger: 
             call.called = inbound.without_prefix(call.called)
         chain = ledger.accounts[found.account_id].profile.chain or (found.account_id,)
         call.party = (*chain, *ledger.providers_of(chain[-1]))
+    call.called = number or call.called
     ledger.write(call)
     return call
 
@@ -440,7 +447,12 @@ def _assumed(call: Call, route: str, ledger: Ledger) -> Offer | None:
     group = ledger.catalogue.rate_groups.get(topmost.rate_group_id or 0)
     if not call.offers and group is not None and group.routes:
         wish = Wish(call.called, call.authorized_at, call.session_key)
-        call.offers = offers_for(group, wish, ledger)[:1]
+        sold = None
+        if call.levels:
+            sold = wish._replace(sale=Sale(call.levels[-1].price, topmost.currency))
+        offers = offers_for(group, sold, ledger) if sold is not None else ()
+        # It has been carried, be it over none of those that it would have been offered.
+        call.offers = (offers or offers_for(group, wish, ledger))[:1]
     if call.offers:
         flag = ROUTE_ASSUMED
     elif route or (group is not None and group.routes):

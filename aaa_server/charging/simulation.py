@@ -85,6 +85,9 @@ class WayOut(NamedTuple):
 class Simulation(NamedTuple):
     """What was found, in the order in which it is looked at, and what came of it.
 
+    `within` is the way to a number of our own, which is the only one then; there are
+    `ways_out` else.
+
     `call` is the call as it would be on record: with `charges` (and `more`, the last answer
     to a switch that asks again slice by slice) when it was to last some seconds. `reserved`
     is what the first answer holds, one number a level.
@@ -98,6 +101,7 @@ class Simulation(NamedTuple):
     inbound_channels: int
     inbound_limit: Refused | None
     payers: tuple[Payer, ...]
+    within: Offer | None
     ways_out: tuple[WayOut, ...]
     longest_seconds: int
     answer: Granted | Refused
@@ -120,12 +124,13 @@ def simulate(request: Authorize, ledger: Ledger, *, seconds: int | None = None) 
     longest = longest_call(request, chain[0].profile) if chain else request.maximum_seconds
     inbound_channels = _channels(inbound, ledger)
     inbound_limit = limits([], inbound, request.at, ledger)
-    on_net = bool(chain) and on_net_offer(chain, called, request.at, ledger) is not None
+    within = on_net_offer(chain, called, request.at, ledger) if chain else None
+    on_net = within is not None
     payers = tuple(
         [_payer(account, called, longest, request, ledger, on_net=on_net) for account in chain]
     )
     wish = Wish(called, request.at, request.session_key, request.wanted_route, _sale(payers))
-    exits = ways_out(chain, wish, ledger)
+    exits = () if on_net else ways_out(chain, wish, ledger)
     answer = authorize(request, ledger)
     call = ledger.calls[request.client_id, request.session_key]
     reserved = call.reserved
@@ -141,6 +146,7 @@ def simulate(request: Authorize, ledger: Ledger, *, seconds: int | None = None) 
         inbound_channels,
         inbound_limit,
         payers,
+        within,
         exits,
         longest,
         answer,

@@ -325,7 +325,9 @@ def set_(session: Session, /, code: str, **options: Any) -> None:
     if not given and not secrets:
         raise click.UsageError("nothing to change: name at least one option")
     with session.transaction() as work:
-        before = accounts.find_to_change(work.cursor, work.viewer, code)
+        before = accounts.find_to_change(
+            work.cursor, work.viewer, code, standing="expires" in given
+        )
         accounts.change(work.cursor, _changed(work, before, given))
         _set_secrets(session, work, before.account_id, secrets)
         after = accounts.find(work.cursor, work.viewer, code)
@@ -373,7 +375,7 @@ def _status_command(name: str, status: str, text: str) -> None:
     @pass_session
     def change_status(session: Session, code: str) -> None:
         with session.transaction() as work:
-            before = accounts.find_to_change(work.cursor, work.viewer, code)
+            before = accounts.find_to_change(work.cursor, work.viewer, code, standing=True)
             if before.kind == "admin":
                 raise Failure(f"{code} is the operator's own account: it stays active")
             accounts.change(work.cursor, before._replace(status=status))

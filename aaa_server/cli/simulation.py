@@ -172,7 +172,22 @@ def _charge_row(charge: cdrs.Charge) -> Row:
 
 
 def route_rows(simulation: Simulation, ledger: Ledger) -> list[Row]:
-    """Every way out: in trial order those that are offered, then the others with the reason."""
+    """Every way out: in trial order those that are offered, then the others with the reason.
+
+    To a number of our own there is one way, within.
+    """
+    within, answer = simulation.within, simulation.answer
+    if within is not None:
+        refused = answer.text if isinstance(answer, Refused) else ""
+        return [
+            {
+                **dict.fromkeys((*ROUTE_COLUMNS, "band", "weight")),
+                "place": None if refused else 1,
+                "resource_group": within.name,
+                "dial": within.dial,
+                "why": refused or "a number of our own",
+            }
+        ]
     return [_route_row(way, ledger) for way in simulation.ways_out]
 
 
@@ -328,10 +343,9 @@ def _route_steps(simulation: Simulation, ledger: Ledger) -> list[Step]:
     top = simulation.payers[-1]
     if top.group is None:
         return []
-    offers = simulation.call.offers
-    if offers and not offers[0].resource_group_id:
-        text = f"{offers[0].name}: a number of our own, which rings at {offers[0].dial}"
-        return [step("route", text)]
+    within = simulation.within
+    if within is not None:
+        return [step("route", f"{within.name}: a number of our own, at {within.dial}")]
     about = f"rate group {top.group.name} of {top.profile.code}"
     if not simulation.ways_out:
         return [step("routes", f"nothing is attached to {about}: the switch routes by itself")]

@@ -168,6 +168,16 @@ class Tariff:
         for found in rows.values():
             yield from _rows_of(found)
 
+    def row(self, rate_id: int, prefix: str, account_id: int) -> Rate | None:
+        """That row of `prefix`, the account's own or everybody's, in force or not."""
+        for rows in (self._own.get(account_id, {}), self._group):
+            found = rows.get(prefix)
+            if found is not None:
+                for rate in _rows_of(found):
+                    if rate.rate_id == rate_id:
+                        return rate
+        return None
+
     def __len__(self) -> int:
         """How many prefixes have rows, the accounts' own ones counted each."""
         return len(self._group) + sum(map(len, self._own.values()))

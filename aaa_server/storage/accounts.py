@@ -7,7 +7,14 @@ from typing import TYPE_CHECKING, NamedTuple
 import psycopg2.errors
 
 from aaa_server.storage.problem import BadValue, Conflict, NotFound
-from aaa_server.storage.viewer import Deed, Viewer, may, require, unknown_account
+from aaa_server.storage.viewer import (
+    Deed,
+    Viewer,
+    as_owner,
+    may,
+    require,
+    unknown_account,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -273,12 +280,36 @@ def lock(cursor: Cursor, account_ids: Sequence[int]) -> None:
     )
 
 
-def find_to_change(cursor: Cursor, viewer: Viewer, code: str) -> Account:
-    """The account, locked, as it is now; raises `NotFound` and `NotAllowed`."""
+def find_to_change(cursor: Cursor, viewer: Viewer, code: str, *, standing: bool = False) -> Account:
+    """The account, locked, as it is now; raises `NotFound` and `NotAllowed`.
+
+    `standing`: its status or expiry is to change, and with it whether its numbers ring.
+    """
     account = find(cursor, viewer, code)
     require(viewer, Deed.CHANGE, account.chain, code)
+    if standing:
+        # Before its row is locked: while an import holds the catalogue's, calls need not wait.
+        with as_owner(cursor, viewer):
+            have_numbers_read_again(cursor, account.account_id)
     lock(cursor, [account.account_id])
     return find(cursor, viewer, code)
+
+
+def have_numbers_read_again(cursor: Cursor, account_id: int) -> None:
+    """Servers look anew at the DIDs of the account and of all below it."""
+    cursor.execute(
+        """
+        SELECT did_assignment.did_id
+          FROM did_assignment
+          JOIN account USING (account_id)
+         WHERE account.chain @> ARRAY[%s::bigint]
+           AND (did_assignment.valid_to IS NULL OR did_assignment.valid_to > now())
+        """,
+        (account_id,),
+    )
+    did_ids = [row[0] for row in cursor.fetchall()]
+    if did_ids:  # an update of none would have all servers read everything again
+        cursor.execute("UPDATE did SET revision = 0 WHERE did_id = ANY (%s)", (did_ids,))
 
 
 def set_password(cursor: Cursor, keyring: Keyring, account_id: int, password: bytes) -> None:

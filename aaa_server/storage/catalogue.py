@@ -140,13 +140,21 @@ SELECT did_id,
 # Those that ended long ago are of no call any more.
 _DID_ASSIGNMENTS = """
 SELECT did_id,
-       account_id,
+       did_assignment.account_id,
        valid_from,
        valid_to,
        destination_kind,
-       destination
+       destination,
+       payers.active,
+       payers.expires_at
   FROM did_assignment
   JOIN did USING (did_id)
+  JOIN account AS owner ON owner.account_id = did_assignment.account_id
+ CROSS JOIN LATERAL (
+       SELECT bool_and(payer.status = 'active') AS active,
+              min(payer.expires_at) AS expires_at
+         FROM account AS payer
+        WHERE payer.account_id = ANY (owner.chain)) AS payers
  WHERE did.revision > %s
    AND (valid_to IS NULL OR valid_to > now() - interval '35 days')
  ORDER BY did_id, valid_from"""

@@ -119,7 +119,7 @@ def rates_since(
 
 
 def rates_of_prefixes(tariff_id: int, prefixes: Iterable[str]) -> tuple[str, dict[str, Any]]:
-    """SQL and parameters of all rows of these prefixes, also those that ended long ago.
+    """SQL and parameters of all rows of these prefixes, also those ended or taken back long ago.
 
     Rows for `apply_rows`. With all prefixes that begin a number, enough to price it at any
     instant, whatever the size of the price list.
@@ -555,7 +555,6 @@ SELECT 0,
   FROM rate
  WHERE rate.tariff_id = %(tariff_id)s
    AND rate.prefix = ANY (%(prefixes)s)
-   AND (rate.effective_to IS NULL OR rate.effective_to > rate.effective_from)
  ORDER BY rate.prefix, rate.account_id"""
 )
 

@@ -319,6 +319,62 @@ def test_a_call_to_a_number_of_ours_that_only_accounting_tells_of_is_cheap_too(
     """)
 
 
+def test_a_route_that_nobody_told_of_is_the_one_that_would_have_been_offered_first(
+    scenario: Scenario,
+) -> None:
+    scenario.check("""
+        cost      RG_21 44 0.30 60/60 provider=dear
+        cost      RG_22 44 0.10 60/60 provider=cheap
+        attach    retail RG_21 RG_22
+        group     retail strategy=least-cost
+        rate      retail 44 0.60 60/60
+        rate      retail 4420 0.60 60/60 via=RG_21
+        account   acme 0.00 retail postpaid limit=9.00
+        authorize s1 acme 442071838750        -> granted 900s RG_21 final
+        stop      s1 60s                      -> cost 0.600000
+        stop      s2 60s acme 442071838750    -> cost 0.600000
+        charges   s2                          -> acme 0.600000 dear 0.300000
+        cdr       s2                          -> 60s stop no-authorization route-assumed
+        stop      s3 60s acme 447700900000    -> cost 0.600000
+        charges   s3                          -> acme 0.600000 cheap 0.100000
+    """)
+    # Nothing would have been offered at this margin, but the call went out over something.
+    scenario.query("UPDATE rate_group SET minimum_margin_ppm = 900000")
+    scenario.check("""
+        authorize s4 acme 447700900000        -> refused no-route
+        stop      s5 60s acme 447700900000    -> cost 0.600000
+        charges   s5                          -> acme 0.600000 cheap 0.100000
+    """)
+
+
+# ------------------------------------------------------------------ emergency calls
+
+
+def test_an_emergency_number_behind_a_suspended_groups_tech_prefix_is_one(
+    scenario: Scenario,
+) -> None:
+    scenario.check("""
+        rate      retail 44 0.60 60/60
+        account   acme 1.00 retail
+        inbound   RG_11 acme network=192.0.2.0/24 tech=99 status=suspended
+        emergency 112
+        authorize s1 - 99112 address=192.0.2.7         -> granted 7200s final
+        authorize s2 - 99442071838750 address=192.0.2.7 -> refused invalid-account
+        after     10s
+        stop      s1 10s                               -> noted
+        cdr       s1                                   -> 10s stop emergency
+        stop      s3 10s - 99112 address=192.0.2.7     -> noted
+        inbound   RG_12 acme network=192.0.0.0/16
+        authorize s4 - 99112 address=192.0.2.7         -> granted 7200s final
+        rule      everybody prefix=0112 strip=1
+        authorize s5 - 990112 address=192.0.2.7        -> granted 7200s final
+        authorize s6 - 0112 address=192.0.2.7          -> granted 7200s final
+    """)
+    assert scenario.query("SELECT called, flags FROM cdr WHERE session_key = 's3'") == [
+        ("112", ["no-authorization", "emergency"])
+    ]
+
+
 # ------------------------------------------------------------------ currencies
 
 

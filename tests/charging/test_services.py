@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import pytest
 
+from aaa_server.charging.ledger import Policy
+from aaa_server.charging.requests import Rerated
+from aaa_server.storage import correction
 from tests.charging import proof
 from tests.scenario import Scenario
 
@@ -288,6 +292,67 @@ def test_a_call_to_a_number_of_ours_stays_with_us_and_is_cheap(scenario: Scenari
     """)
 
 
+ON_NET = """
+    did       442071838750 carrier 0.00
+    rate      retail 44 0.60 60/60
+    cost      RG_21 44 0.30 60/60
+    attach    retail RG_21
+    on-net    retail 0.01
+    reseller  north 1.00 retail
+    account   acme 1.00 retail
+    account   beta 1.00 retail north
+    assign    442071838750 beta extension=1001@sip.example
+    authorize s1 acme 442071838750      -> granted 6000s ON-NET final
+"""
+
+
+@pytest.mark.parametrize("who", ["beta", "north"])
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [("status", "suspended"), ("status", "closed"), ("expires_at", "2026-01-15T12:00:00Z")],
+)
+def test_a_number_of_ours_does_not_ring_while_its_owner_may_do_no_business(
+    scenario: Scenario, who: str, column: str, value: str
+) -> None:
+    scenario.check(f"""{ON_NET}
+        set       {who} {column}={value}
+        authorize s2 acme 442071838750      -> refused no-route
+        balance   acme                      -> 1.000000 reserved 1.000000
+        stop      s1 60s                    -> cost 0.010000
+        stop      s2 0s                     -> cost 0.000000
+        stop      s3 60s acme 442071838750  -> cost 0.010000
+        charges   s3                        -> acme 0.010000
+    """)
+    assert scenario.query("SELECT refusal FROM cdr WHERE session_key = 's2'") == [("no-route",)]
+
+
+def test_an_expiry_to_come_ends_the_ringing_at_its_instant(scenario: Scenario) -> None:
+    scenario.check(f"""{ON_NET}
+        stop      s1 0s
+        set       beta expires_at=2026-01-15T12:00:10Z
+        authorize s2 acme 442071838750      -> granted 6000s ON-NET final
+        stop      s2 0s
+        after     10s
+        authorize s3 acme 442071838750      -> refused no-route
+        set       beta expires_at=2026-02-15T12:00:00Z
+        authorize s4 acme 442071838750      -> granted 6000s ON-NET final
+    """)
+
+
+def test_a_suspended_number_does_not_ring_and_one_that_nobody_has_is_none_of_ours(
+    scenario: Scenario,
+) -> None:
+    scenario.check(f"""{ON_NET}
+        stop      s1 0s
+        did       442071838751 carrier 0.00
+        authorize s2 acme 442071838751      -> granted 60s RG_21 final
+        stop      s2 0s
+        suspend   442071838750
+        authorize s3 acme 442071838750      -> refused no-route
+        authorize s4 - 442071838750 did=442071838750 -> refused no-route
+    """)
+
+
 # ------------------------------------------------------------------ calling cards
 
 CARD = """
@@ -326,6 +391,92 @@ def test_the_surcharge_is_for_calls_over_an_access_number(scenario: Scenario) ->
         stop      s1 10s                   -> cost 0.150000
         authorize s2 1002003004 442071838750 pin=4711 access=34901 -> granted 2880s final
         stop      s2 10s                   -> cost 0.100000
+    """)
+
+
+def test_a_new_rating_keeps_the_surcharge_that_the_call_was_charged(scenario: Scenario) -> None:
+    scenario.check(f"""{CARD}
+        did       34900 carrier 0.00 access
+        rate      cards 4420 0.20 60/60 connect=0.02
+        set       1002003004 surcharge_micros=50000
+        authorize s1 1002003004 442071838750 pin=4711 access=34900 slice=60 -> granted 60s
+        stop      s1 10s                   -> cost 0.270000
+        authorize s2 1002003004 442071838750 pin=4711 slice=60 -> granted 60s
+        stop      s2 10s                   -> cost 0.220000
+        set       1002003004 surcharge_micros=0
+        rerate    s1                       -> nothing
+        rerate    s2                       -> nothing
+        set       1002003004 surcharge_micros=90000
+        rate      cards 44207 0.30 60/60 connect=0.01
+        rerate    s1                       -> 1002003004 0.270000 0.360000
+        rerate    s2                       -> 1002003004 0.220000 0.310000
+        rerate    s1                       -> nothing
+        charges   s1                       -> 1002003004 0.360000
+        balance   1002003004               -> 4.330000 reserved 0.000000
+    """)
+
+
+def test_a_row_that_was_taken_back_still_tells_the_surcharge(scenario: Scenario) -> None:
+    scenario.check(f"""{CARD}
+        did       34900 carrier 0.00 access
+        set       1002003004 surcharge_micros=50000
+        authorize s1 1002003004 442071838750 pin=4711 access=34900 slice=60 -> granted 60s
+        stop      s1 10s                   -> cost 0.150000
+    """)
+    # As an import does that replaces a row at the instant of its beginning.
+    scenario.query("UPDATE rate SET effective_to = effective_from")
+    scenario.check("""
+        rate      cards 44 0.06 60/60 connect=0.01
+        rerate    s1                       -> the row that it was priced by is not there
+    """)
+    [call] = _ended(scenario)
+    [answer] = correction.decide(
+        scenario.connection,
+        correction.rerates([call], scenario.now),
+        numbers={call.called},
+        policy=Policy(),
+    )
+    assert isinstance(answer, Rerated)
+    assert [(one.before_micros, one.after_micros) for one in answer.changes] == [(150_000, 120_000)]
+
+
+def _ended(scenario: Scenario) -> list[correction.Ended]:
+    begin, end = scenario.now - timedelta(days=1), scenario.now + timedelta(days=1)
+    with scenario.connection.cursor() as cursor:
+        return correction.ended_calls(
+            cursor, begin=begin, end=end, account_id=None, after=0, limit=10
+        )
+
+
+def test_a_surcharge_on_the_price_of_a_number_of_ours_stays_too(scenario: Scenario) -> None:
+    scenario.check(f"""{CARD}
+        did       34900 carrier 0.00 access
+        did       442071838750 carrier 0.00
+        account   beta 1.00 cards
+        assign    442071838750 beta extension=1001@sip.example
+        rate      cards 4420 0.20 60/60 connect=0.02
+        on-net    cards 0.01
+        set       1002003004 surcharge_micros=50000
+        authorize s1 1002003004 442071838750 pin=4711 access=34900 slice=60 -> granted 60s ON-NET
+        stop      s1 10s                   -> cost 0.060000
+        set       1002003004 surcharge_micros=0
+        rerate    s1                       -> nothing
+        on-net    cards 0.02
+        rerate    s1                       -> 1002003004 0.060000 0.070000
+    """)
+
+
+def test_a_surcharge_stays_the_same_in_the_cards_currency(scenario: Scenario) -> None:
+    scenario.check("""
+        rate      cards 44 0.10 60/60
+        exchange  USD EUR 0.80
+        account   1002003004 5.00 cards pin=4711 currency=EUR
+        did       34900 carrier 0.00 access
+        set       1002003004 surcharge_micros=50000
+        authorize s1 1002003004 442071838750 pin=4711 access=34900 slice=60 -> granted 60s
+        stop      s1 60s                   -> cost 0.130000
+        exchange  USD EUR 0.90 from=2026-01-01T00:00:00Z
+        rerate    s1                       -> 1002003004 0.130000 0.140000
     """)
 
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from psycopg2.extensions import connection as Connection
     from psycopg2.extensions import cursor as Cursor
 
     from tests.cli.conftest import Ran, Sky
@@ -646,3 +647,33 @@ def test_every_change_is_on_record(
     ):
         ok(sky("did", *words))
         audited.append((f"did {words[0]}", subject))
+
+
+def test_servers_read_the_numbers_of_whom_is_suspended_again_and_of_nobody_else(
+    sky: Sky, demo_connection: Connection
+) -> None:
+    def revisions() -> tuple[int, dict[str, int]]:
+        with transaction(demo_connection) as cursor:
+            cursor.execute("SELECT revision FROM catalogue")
+            [(catalogue,)] = cursor.fetchall()
+            cursor.execute("SELECT number, revision FROM did")
+            return catalogue, dict(cursor.fetchall())
+
+    nora = "442079460100"
+    before = revisions()
+    ok(sky("account", "suspend", "alice"))
+    ok(sky("account", "set", "nora", "--name", "Nora"))
+    assert revisions() == before
+    for words in (
+        ("--as", "north", "account", "suspend", "nora"),
+        ("account", "resume", "nora"),
+        ("account", "suspend", "north"),
+        ("account", "set", "nora", "--expires", "2099-01-01"),
+        ("account", "set", "nora", "--expires", "never"),
+    ):
+        ok(sky(*words))
+        after = revisions()
+        assert after[0] > before[0], words
+        changed = {number for number, revision in after[1].items() if revision != before[1][number]}
+        assert nora in changed, words
+        before = after

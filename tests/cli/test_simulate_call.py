@@ -352,6 +352,24 @@ def test_a_wrong_command_says_what_to_type(
     assert ran.out == ""
 
 
+def test_a_number_of_our_own_has_one_way_which_stays_inside(sky: Sky) -> None:
+    words = ("-o", "json", "route", OUR_OWN, "--account", "alice")
+    [row] = sky(*words).json
+    assert (row["place"], row["resource_group"], row["why"]) == (
+        1,
+        "ON-NET",
+        "a number of our own",
+    )
+    assert row["dial"].startswith("user/")
+    assert row["provider"] is None
+    sky("account", "suspend", "nora")
+    [row] = sky(*words).json
+    assert (row["place"], row["why"]) == (None, "the number called is out of service")
+    told = sky("-o", "json", "simulate-call", "--account", "alice", "--called", OUR_OWN).json
+    assert (told["answer"], told["reason"]) == ("refused", "no-route")
+    assert [one["resource_group"] for one in told["routes"]] == ["ON-NET"]
+
+
 def test_the_steps_name_the_number_as_the_rules_make_it_and_its_price(sky: Sky) -> None:
     sky("number-rule", "add", "--account", "alice", "--prefix", "0", "--strip", "1")
     text = sky("simulate-call", "--account", "alice", "--called", f"0{OUR_OWN}").out
