@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from aaa_server.charging.call import NEW, Call, levels_text, offers_text
+from aaa_server.charging.call import NEW, Call, CallKey, levels_text, offers_text
 from aaa_server.charging.settle import NO_AUTHORIZATION, RERATED, ROUTE_ASSUMED
 from aaa_server.storage.arrays import (
     ALWAYS,
@@ -27,7 +27,7 @@ def statements_for(ledger: Ledger, identifiers: Identifiers) -> list[str]:
 
     Each fails with SQLSTATE SKY01 where a row is not as the batch was decided on.
     """
-    statements = [_prove(ledger)] if ledger.from_memory else []
+    statements = _prove(ledger) if ledger.from_memory else []
     new = [call for call in ledger.opened.values() if call.version == NEW]
     if new:
         statements.append(_write_calls("insert_calls", new))
@@ -314,7 +314,7 @@ def _write_accounts(accounts: list[tuple[int, Account]]) -> str:
         array([account.channels for _, account in accounts]),
         array([account.second_at for _, account in accounts]),
         array([account.second_calls for _, account in accounts]),
-        *_columns([account.was for _, account in accounts], 5),
+        *_columns([account.was for _, account in accounts]),
         array([account.profile.revision for _, account in accounts]),
     )
 
@@ -326,11 +326,12 @@ def _write_groups(uses: list[tuple[int, GroupUse]]) -> str:
         array([use.channels for _, use in uses]),
         array([use.second_at for _, use in uses]),
         array([use.second_calls for _, use in uses]),
-        *_columns([use.was for _, use in uses], 3),
+        *_columns([use.was for _, use in uses]),
     )
 
 
-def _prove(ledger: Ledger) -> str:
+def _prove(ledger: Ledger) -> list[str]:
+    statements = [_execute("prove_catalogue", str(ledger.catalogue.revision))]
     # Nothing is decided by what a provider has, or by how busy a group without limits is; where
     # that changes, the row is proved when it is written.
     accounts = [
@@ -338,36 +339,59 @@ def _prove(ledger: Ledger) -> str:
         for key, row in ledger.accounts.items()
         if not row.changed and row.profile.kind != "provider"
     ]
+    if accounts:
+        statements.append(_prove_accounts(accounts))
     groups = ledger.catalogue.resource_groups
     uses = [
         (key, row)
         for key, row in ledger.group_uses.items()
         if not row.changed and groups[key].is_limited
     ]
+    if uses:
+        numbers = array([group_id for group_id, _ in uses])
+        was = _columns([use.was for _, use in uses])
+        statements.append(_execute("prove_groups", numbers, *was))
     new = [key for key, call in ledger.opened.items() if call.version == NEW]
+    if new:
+        statements.append(_prove_new(new, ledger))
     # What is touched proves itself; what is written whole would be a row again, had it ended.
     remembered = [
         call
         for key, call in ledger.calls.items()
         if call.version != NEW and (key in ledger.opened or key not in ledger.touched)
     ]
+    if remembered:
+        statements.append(_prove_calls(remembered))
+    return statements
+
+
+def _prove_accounts(accounts: list[tuple[int, Account]]) -> str:
     return _execute(
-        "prove",
+        "prove_accounts",
         array([account_id for account_id, _ in accounts]),
-        *_columns([account.was for _, account in accounts], 5),
+        *_columns([account.was for _, account in accounts]),
         array([account.profile.revision for _, account in accounts]),
-        array([group_id for group_id, _ in uses]),
-        *_columns([use.was for _, use in uses], 3),
-        str(ledger.catalogue.revision),
-        array([client_id for client_id, _ in new]),
-        text_array([session_key for _, session_key in new]),
-        array([call.client_id for call in remembered]),
-        text_array([call.session_key for call in remembered]),
-        array([call.version for call in remembered]),
-        *bounds([ledger.opened[key].authorized_at for key in new]),
     )
 
 
-def _columns(rows: list[tuple[int, ...]], width: int) -> list[str]:
-    """The columns of rows of `width` numbers, as arrays."""
-    return [array(column) for column in zip(*rows, strict=True)] if rows else ["'{}'"] * width
+def _prove_new(keys: list[CallKey], ledger: Ledger) -> str:
+    return _execute(
+        "prove_new",
+        array([client_id for client_id, _ in keys]),
+        text_array([session_key for _, session_key in keys]),
+        *bounds([ledger.opened[key].authorized_at for key in keys]),
+    )
+
+
+def _prove_calls(calls: list[Call]) -> str:
+    return _execute(
+        "prove_calls",
+        array([call.client_id for call in calls]),
+        text_array([call.session_key for call in calls]),
+        array([call.version for call in calls]),
+    )
+
+
+def _columns(rows: list[tuple[int, ...]]) -> list[str]:
+    """The columns of rows of numbers, as arrays."""
+    return [array(column) for column in zip(*rows, strict=True)]

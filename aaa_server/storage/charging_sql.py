@@ -577,9 +577,11 @@ UPDATE resource_group
 RETURNING 1
 )
 SELECT expect(count(*), cardinality($1)) FROM written""",
-    # What was only looked at in memory is still so: accounts, groups, prices, calls; and no
-    # call of a new call's key has ended before.
-    "prove": """
+    # What was only looked at in memory is still so: prices, accounts, groups, calls; and no
+    # call of a new call's key has ended before. Each alone: mostly there is only the first.
+    "prove_catalogue": """
+SELECT expect((SELECT revision FROM catalogue), $1::bigint)""",
+    "prove_accounts": """
 SELECT expect((
            SELECT count(*)
              FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::int[], $5::bigint[],
@@ -587,28 +589,30 @@ SELECT expect((
                   AS was (account_id, balance_micros, reserved_micros, channels, second_at,
                           second_calls, revision)
              JOIN account USING (account_id, balance_micros, reserved_micros, channels,
-                                 second_at, second_calls, revision)), cardinality($1)),
-       expect((
+                                 second_at, second_calls, revision)), cardinality($1))""",
+    "prove_groups": """
+SELECT expect((
            SELECT count(*)
-             FROM unnest($8::bigint[], $9::int[], $10::bigint[], $11::int[])
+             FROM unnest($1::bigint[], $2::int[], $3::bigint[], $4::int[])
                   AS was (resource_group_id, channels, second_at, second_calls)
              JOIN resource_group USING (resource_group_id, channels, second_at, second_calls)),
-           cardinality($8)),
-       expect((SELECT revision FROM catalogue), $12::bigint),
-       expect((
+           cardinality($1))""",
+    "prove_new": """
+SELECT expect((
            SELECT count(*)
-             FROM unnest($13::int[], $14::text[]) AS new (client_id, session_key)
+             FROM unnest($1::int[], $2::text[]) AS new (client_id, session_key)
             CROSS JOIN LATERAL (
                    SELECT 1
                      FROM cdr
                     WHERE cdr.client_id = new.client_id
                       AND cdr.session_key = new.session_key
-                      AND cdr.authorized_at >= least($18::timestamptz, now() - interval '32 days')
-                      AND cdr.authorized_at < greatest($19::timestamptz, now() + interval '32 days')
-                    LIMIT 1) AS ended), 0),
-       expect((
+                      AND cdr.authorized_at >= least($3::timestamptz, now() - interval '32 days')
+                      AND cdr.authorized_at < greatest($4::timestamptz, now() + interval '32 days')
+                    LIMIT 1) AS ended), 0)""",
+    "prove_calls": """
+SELECT expect((
            SELECT count(*)
-             FROM unnest($15::int[], $16::text[], $17::int[])
+             FROM unnest($1::int[], $2::text[], $3::int[])
                   AS was (client_id, session_key, version)
             CROSS JOIN LATERAL (
                    SELECT 1
@@ -616,7 +620,7 @@ SELECT expect((
                     WHERE call.client_id = was.client_id
                       AND call.session_key = was.session_key
                       AND call.version = was.version
-                    LIMIT 1) AS running), cardinality($15))""",
+                    LIMIT 1) AS running), cardinality($1))""",
 }
 
 # What the connection beside the charging one runs.
