@@ -18,7 +18,8 @@ from aaa_server.cli.output import Things, amount, output_option, show_record
 from aaa_server.cli.values import CURRENCY, TIME_ZONE
 from aaa_server.rating.money import format_micros
 from aaa_server.storage import journal
-from web_reports import period
+from aaa_server.storage.problem import BadValue
+from web_reports import period as periods
 from web_reports.journal import beancount, chart, plain
 from web_reports.journal.book import Book
 from web_reports.journal.datev import CENT_MICROS, Batch, Rounding
@@ -41,6 +42,7 @@ def export() -> None:
 
 @export.command("journal")
 @click.option("--format", "form", type=click.Choice(FORMATS), default="csv", show_default=True)
+@click.option("--period", metavar="PERIOD", help="2026-11, 2026-Q4, last-month …")
 @click.option("--from", "begin_text", metavar="WHEN", help="[default: the first posting]")
 @click.option("--to", "end_text", metavar="WHEN", help="Up to, not including.  [default: now]")
 @click.option(
@@ -70,6 +72,7 @@ def export() -> None:
 def journal_(
     session: Session,
     form: str,
+    period: str | None,
     begin_text: str | None,
     end_text: str | None,
     per: str,
@@ -91,7 +94,7 @@ def journal_(
         with session.transaction(connection) as work:
             owner = journal.owner(work.cursor, work.viewer)
             zone = ZoneInfo(time_zone or owner.time_zone)
-            begin, end = _period(begin_text, end_text, zone)
+            begin, end = _posted_within(period, begin_text, end_text, zone)
             wanted = journal.Wanted(owner.account_id, begin, end, currency or "", zone.key)
             book = _book(work, owner, lines, wanted, zone, with_opening=form != "csv")
             entries = journal.entries(work.cursor, wanted, by_day=per == "day")
@@ -130,15 +133,20 @@ def account_map(base: str) -> None:
     click.echo("".join(parts), nl=False)
 
 
-def _period(
-    begin_text: str | None, end_text: str | None, zone: ZoneInfo
+def _posted_within(
+    name: str | None, begin_text: str | None, end_text: str | None, zone: ZoneInfo
 ) -> tuple[datetime | None, datetime]:
     now = datetime.now(UTC)
-    last = period.read_instant(end_text, zone) if end_text else now
+    if name is not None:
+        if begin_text or end_text:
+            raise BadValue("--period is one way to name a time, --from and --to another: not both")
+        whole = periods.named(name, zone, now)
+        return whole.begin, whole.end
+    last = periods.read_instant(end_text, zone) if end_text else now
     if begin_text is None:
         # Only the end counts, which is made an instant of the zone.
-        return None, period.between(datetime.min.replace(tzinfo=UTC), last, zone).end
-    found = period.between(period.read_instant(begin_text, zone), last, zone)
+        return None, periods.between(datetime.min.replace(tzinfo=UTC), last, zone).end
+    found = periods.between(periods.read_instant(begin_text, zone), last, zone)
     return found.begin, found.end
 
 

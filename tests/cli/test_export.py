@@ -202,6 +202,15 @@ def test_days_are_those_of_the_time_zone(books: Sky) -> None:
     assert (bob["date"], bob["credit"]) == ("2026-02-01", "7.250000")
 
 
+def test_a_month_is_named_as_reports_name_it(books: Sky) -> None:
+    named = books("export", "journal", "--period", "2026-01")
+    assert named.out == books("export", "journal", *JANUARY).out
+    assert len(rows(named)) > 1
+    both = books("export", "journal", "--period", "2026-01", *FEBRUARY)
+    assert (both.status, both.out) == (2, "")
+    assert "--period is one way to name a time, --from and --to another" in both.err
+
+
 def test_what_is_entered_late_stands_where_it_was_posted(books: Sky, demo_url: str) -> None:
     before = books("export", "journal", *JANUARY).out
     post(
