@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from tests.integration.conftest import Serving
     from tests.integration.server import Server
 
+TWISTD = str(Path(sys.executable).with_name("twistd"))
 SIGNALS = [signal.SIGINT, signal.SIGTERM]
 
 
@@ -109,10 +110,9 @@ def test_a_port_that_another_server_has_is_refused_by_name(serving: Serving) -> 
 def test_twistd_runs_the_same_application(serving: Serving, processes: int) -> None:
     with serving(processes=processes) as server:
         server.stop()
-        twistd = str(Path(sys.executable).with_name("twistd"))
         pid_file = f"--pidfile={server.config.parent / 'twistd.pid'}"
         server.start(
-            [twistd, pid_file, "-ny", str(ROOT / "twistd.tac")],
+            [TWISTD, pid_file, "-ny", str(ROOT / "twistd.tac")],
             environ={
                 "SKY_AAA_DATABASE_URL": server.url,
                 "SKY_AAA_SECRETS_KEY_FILE": server.key_file,
@@ -130,22 +130,46 @@ def test_twistd_runs_the_same_application(serving: Serving, processes: int) -> N
         assert "Traceback" not in server.said
 
 
-def test_twistd_that_cannot_start_says_why(serving: Serving) -> None:
-    done = subprocess.run(
-        [str(Path(sys.executable).with_name("twistd")), "-ny", str(ROOT / "twistd.tac")],
+def run_twistd(folder: Path, **environ: str) -> subprocess.CompletedProcess[str]:
+    """What twistd does in this environment; it is to end by itself."""
+    return subprocess.run(
+        [TWISTD, "-ny", str(ROOT / "twistd.tac")],
         capture_output=True,
         text=True,
         check=False,
         timeout=30,
-        cwd="/tmp",
-        env={
-            "PATH": os.environ["PATH"],
-            "PYTHONPATH": os.environ.get("PYTHONPATH", ""),
-            "SKY_AAA_DATABASE_URL": "postgresql://nobody@127.0.0.1:1/none",
-        },
+        cwd=folder,
+        env={"PATH": os.environ["PATH"], "PYTHONPATH": os.environ.get("PYTHONPATH", ""), **environ},
     )
+
+
+def test_twistd_without_its_database_says_why_and_fails(tmp_path: Path) -> None:
+    done = run_twistd(tmp_path, SKY_AAA_DATABASE_URL="postgresql://nobody@127.0.0.1:1/none")
     assert re.search(r"Cannot start: .*127\.0\.0\.1.*port 1", done.stdout), done.stdout
-    assert "Traceback" not in done.stdout
+    assert "Traceback" not in done.stdout + done.stderr
+    assert done.returncode == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_twistd_whose_port_is_taken_says_why_and_fails(serving: Serving, tmp_path: Path) -> None:
+    with serving() as server:
+        done = run_twistd(
+            tmp_path,
+            SKY_AAA_DATABASE_URL=server.url,
+            SKY_AAA_SECRETS_KEY_FILE=server.key_file,
+            SKY_AAA_RADIUS_ADDRESS="127.0.0.1",
+            SKY_AAA_RADIUS_AUTH_PORT=str(server.auth_port),
+            SKY_AAA_METRICS_PORT="0",
+        )
+        assert f"127.0.0.1 port {server.auth_port}/udp" in done.stdout, done.stdout
+        assert "Traceback" not in done.stdout + done.stderr
+        assert done.returncode == 1
+
+
+def test_twistd_with_a_wrong_setting_says_which_on_one_line(tmp_path: Path) -> None:
+    done = run_twistd(tmp_path, SKY_AAA_RADIUS_AUTH_PORT="abc")
+    assert done.stderr == "sky-aaa: SKY_AAA_RADIUS_AUTH_PORT: 'abc' is not a whole number\n"
+    assert done.returncode == 1
 
 
 def test_it_starts_quickly(serving: Serving) -> None:
