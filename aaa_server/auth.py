@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from aaa_server.charging.inbound_call import emergency_number
 from aaa_server.charging.requests import (
     Authenticate,
     Authorize,
@@ -90,7 +91,9 @@ class Authorization:
         call = DIALECTS[fresh.client.type].access(fresh)
         at = self._now()
         client_id = fresh.client.client_id
-        if call.service == "call" and self._emergency.covers(client_id, call.origin, call.called):
+        if call.service == "call" and emergency_number(
+            client_id, call.origin, call.called, 0, self._catalogue()
+        ):
             # Whatever is wrong with the rest of the packet.
             request = charging_request(call._replace(problem=""), fresh.client, at, self._limits)
             assert isinstance(request, Authorize)

@@ -63,6 +63,7 @@ MODULES = (
     "aaa_server.radius.attribute",
     "aaa_server.radius.client",
     "aaa_server.radius.receive",
+    "aaa_server.radius.server",
     "aaa_server.radius.value",
     "aaa_server.radius.call",
     "aaa_server.radius.dialects.credential",

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from twisted.python.failure import Failure
 
     from aaa_server.charging.catalogue import Catalogue
-    from aaa_server.charging.requests import Authorize, ChargingAnswer, Origin
+    from aaa_server.charging.requests import Authorize, ChargingAnswer
     from aaa_server.online_charging import OnlineCharging
 
 log = Logger()
@@ -55,10 +55,6 @@ class EmergencyCalls:
     @property
     def waiting(self) -> int:
         return len(self._unrecorded)
-
-    def covers(self, client_id: int, origin: Origin, called: str) -> bool:
-        """Whether it is an emergency number that is called, whoever calls."""
-        return bool(emergency_number(client_id, origin, called, 0, self._catalogue()))
 
     def ask(self, request: Authorize) -> Deferred[ChargingAnswer]:
         """The committed answer to `request`, or a yes at price 0 where there is none in time."""

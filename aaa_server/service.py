@@ -130,7 +130,7 @@ class ChargingServer(Service):
         self.emergency = EmergencyCalls(self.charging, reactor, lambda: self._catalogue.held)
         self.authorization = Authorization(
             self.charging,
-            now=self._now,
+            now=_now,
             limits=Limits(charging.slice_seconds, charging.maximum_call_seconds),
             nonces=self._nonces,
             emergency=self.emergency,
@@ -141,11 +141,12 @@ class ChargingServer(Service):
         self.server = RadiusServer(
             reactor,
             self.receiver,
+            clock=reactor,
             addresses=config.radius.address,
             auth_port=config.radius.auth_port,
             acct_port=config.radius.acct_port,
             answer_access=self.authorization.answer,
-            answer_accounting=Accounting(self.charging, now=self._now).answer,
+            answer_accounting=Accounting(self.charging, now=_now).answer,
             first=first,
         )
 
@@ -222,9 +223,6 @@ class ChargingServer(Service):
             await written
         for connection in self._connections:
             connection.close()
-
-    def _now(self) -> datetime:
-        return datetime.fromtimestamp(self._reactor.seconds(), UTC)
 
     def _unseal(self, sealed: bytes, account_id: int, column: str) -> bytes:
         return self._keyring.unseal(sealed, table="account", row_id=account_id, column=column)
@@ -306,13 +304,17 @@ class ChargingServer(Service):
         log.info("{count} RADIUS clients", count=len(clients))
 
     async def _write_route_refusals(self) -> None:
-        await self._store.route_refusals.write(self._watch_connection, self._now())
+        await self._store.route_refusals.write(self._watch_connection, _now())
 
     async def _close_silent_calls(self) -> None:
-        at = self._now()
+        at = _now()
         silent = await watch.silent_calls(self._watch_connection, at)
         for closed in [self.charging.ask(Expire(*call, at)) for call in silent]:
             await closed
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
 
 
 def _tidy_memory() -> None:

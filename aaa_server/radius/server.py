@@ -30,9 +30,6 @@ if TYPE_CHECKING:
     from twisted.internet.interfaces import IDelayedCall, IReactorFDSet, IReactorTime
     from twisted.python.failure import Failure
 
-    class Reactor(IReactorFDSet, IReactorTime):
-        """What is needed of a reactor."""
-
 
 Answer = Callable[[Fresh, Reply], None]
 
@@ -67,9 +64,10 @@ class RadiusServer:
 
     def __init__(
         self,
-        reactor: Reactor,
+        reactor: IReactorFDSet,
         receiver: Receiver,
         *,
+        clock: IReactorTime,
         addresses: Sequence[str],
         auth_port: int,
         acct_port: int,
@@ -81,6 +79,7 @@ class RadiusServer:
         self.receiver = receiver
         self.ports: list[Port] = []
         self._reactor = reactor
+        self._clock = clock
         self._addresses = addresses
         self._listen_on = ((AUTH, auth_port), (ACCT, acct_port))
         self._answers = {AUTH: answer_access, ACCT: answer_accounting}
@@ -91,7 +90,7 @@ class RadiusServer:
 
     def start(self) -> None:
         """Open every port; raises `OSError` that names the one that cannot be had."""
-        self._started_at = self._reactor.seconds()
+        self._started_at = self._clock.seconds()
         try:
             for address in self._addresses:
                 for role, number in self._listen_on:
@@ -184,7 +183,7 @@ class RadiusServer:
             self._delayed.discard(call)
             self._send(reply, fresh)
 
-        call = self._reactor.callLater(fresh.delay_seconds, send)
+        call = self._clock.callLater(fresh.delay_seconds, send)
         self._delayed.add(call)
 
     def _send(self, reply: bytes, fresh: Fresh) -> None:
@@ -204,7 +203,7 @@ class Port:
 
     def __init__(
         self,
-        reactor: Reactor,
+        reactor: IReactorFDSet,
         bound: socket.socket,
         role: str,
         received: Callable[[bytes, Source, Port | Face], None],

@@ -85,6 +85,7 @@ class Bench:
         self.server = RadiusServer(
             reactor,
             self.receiver,
+            clock=reactor,
             addresses=[address],
             auth_port=0,
             acct_port=0,
@@ -335,6 +336,7 @@ def test_a_port_that_is_taken_is_named_and_nothing_stays_open(bench: Bench) -> N
     other = RadiusServer(
         bench.reactor,
         bench.receiver,
+        clock=bench.reactor,
         addresses=["127.0.0.1"],
         auth_port=0,
         acct_port=taken,
