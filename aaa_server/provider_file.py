@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 from zoneinfo import ZoneInfo
 
 from aaa_server import sheet
-from aaa_server.sheet import HEADER_WITHIN_LINES, BadLine, Sheet, Unreadable
+from aaa_server.sheet import BadLine, Sheet, Unreadable, Vocabulary
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Set as AbstractSet
     from pathlib import Path
 
 T = TypeVar("T")
@@ -57,12 +58,6 @@ DURATIONS = ("seconds", "billed")
 DATE_ORDERS = ("ymd", "dmy", "mdy")
 UNITS = {"seconds": Decimal(1), "minutes": Decimal(60), "milliseconds": Decimal("0.001")}
 
-_KNOWN_AS = {
-    name.lower(): column
-    for column, synonyms in SYNONYMS.items()
-    for name in (column, *synonyms.split())
-}
-_UNIT_IN_HEADER = re.compile(r"\((?:[a-z$€£/. ]*)\)|\b(?:usd|eur|gbp)\b|[$€£]", re.IGNORECASE)
 _AROUND_NUMBER = re.compile(r"[\s()./+-]")
 _WRAPPED = re.compile(r"(?:sips?|tel):([^@;>]+)", re.IGNORECASE)
 _CLOCK = re.compile(r"([0-9]{1,4}):([0-5][0-9])(?::([0-5][0-9](?:\.[0-9]+)?))?")
@@ -99,25 +94,6 @@ class TheirCall(NamedTuple):
     destination: str
 
 
-class Headers(NamedTuple):
-    """Which columns were understood: `named` as they stand in the file."""
-
-    places: dict[str, int]
-    named: dict[str, str]
-    ignored: list[str]
-    width: int
-
-    @property
-    def time(self) -> str:
-        """The column that calls are compared by."""
-        return next(column for column in TIMES if column in self.places)
-
-    @property
-    def duration(self) -> str:
-        """The column of the duration: seconds talked, else seconds billed."""
-        return next(column for column in DURATIONS if column in self.places)
-
-
 class Counts(NamedTuple):
     """What went by: lines with data, and those of no second and no money."""
 
@@ -126,7 +102,11 @@ class Counts(NamedTuple):
 
 
 class ProviderFile:
-    """The calls of an open file, once; what was wrong is in `bad` afterwards."""
+    """The calls of an open file, once; what was wrong is in `bad` afterwards.
+
+    `time` is the column that calls are compared by, `duration` that of the seconds talked,
+    else of the seconds billed.
+    """
 
     def __init__(
         self,
@@ -139,7 +119,10 @@ class ProviderFile:
         progress: Callable[[int, int], None] | None = None,
     ) -> None:
         """Reads up to the headers. Raises `Unreadable` where there are none."""
-        self.headers = _find_headers(table, path, mapping)
+        self.headers = VOCABULARY.find(table, path, mapping)
+        places = self.headers.places
+        self.time = next(column for column in TIMES if column in places)
+        self.duration = next(column for column in DURATIONS if column in places)
         self.bad: list[BadLine] = []
         self.counts = Counts(0, 0)
         self._table = table
@@ -195,14 +178,14 @@ class ProviderFile:
                 self.bad.append(BadLine(line, headers.named[column], text, str(problem)))
                 return None
 
-        seconds = value(headers.duration, self._seconds, needed=True)
+        seconds = value(self.duration, self._seconds, needed=True)
         micros = value("amount", self._amount)
         number = value("called", self._number, needed=True)
-        if seconds == 0 and not micros and not cell(headers.time):
+        if seconds == 0 and not micros and not cell(self.time):
             # Nobody answered, so there is no time of an answer either.
             at: datetime | None = datetime.fromtimestamp(0, UTC)
         else:
-            at = value(headers.time, self._instant, needed=True)
+            at = value(self.time, self._instant, needed=True)
         nanos = value("rate", self._price)
         value("currency", self._expect_currency)
         beyond = [one for one in cells[headers.width :] if one.strip()]
@@ -249,70 +232,19 @@ def told(bad: BadLine) -> str:
 # ------------------------------------------------------------------ the headers
 
 
-def _find_headers(table: Sheet, path: Path, mapping: Mapping[str, str]) -> Headers:
-    for column in mapping:
-        if column not in COLUMNS:
-            raise Unreadable(f"--map {column}: no such column; there are {', '.join(COLUMNS)}")
-    first: tuple[int, Sequence[str]] | None = None
-    for line, cells in table.lines:
-        if not any(cells) or (line == 1 and cells[0].startswith("sep=")):
-            continue
-        first = first or (line, cells)
-        headers = _headers(line, cells, mapping)
-        if headers is not None:
-            return headers
-        if line >= HEADER_WITHIN_LINES:
-            break
-    if first is None:
-        raise Unreadable(f"{path}: it is empty")
-    found = ", ".join(repr(cell.strip()) for cell in first[1] if cell.strip())
-    named = "".join(f" and {header!r} (--map {column})" for column, header in mapping.items())
-    raise Unreadable(
-        f"{path}: no line of headers with a called number, a time and a duration{named} among the "
-        f"first {HEADER_WITHIN_LINES}; line {first[0]} has {found}: say what is what with "
-        "--map called=HEADER --map time=HEADER --map seconds=HEADER"
+def _enough(columns: AbstractSet[str]) -> bool:
+    return (
+        "called" in columns and not columns.isdisjoint(TIMES) and not columns.isdisjoint(DURATIONS)
     )
 
 
-def _headers(line: int, cells: Sequence[str], mapping: Mapping[str, str]) -> Headers | None:
-    """The headers in this line; None when what is needed is not there."""
-    wanted = {header.strip().lower(): column for column, header in mapping.items()}
-    candidates: dict[str, list[int]] = {}
-    for place, cell in enumerate(cells):
-        name = cell.strip().lower()
-        column = wanted.get(name) or (_meaning(name) if name else None)
-        if column is not None and (column not in mapping or name in wanted):
-            candidates.setdefault(column, []).append(place)
-    if (
-        any(column not in candidates for column in ("called", *mapping))
-        or not candidates.keys() & set(TIMES)
-        or not candidates.keys() & set(DURATIONS)
-    ):
-        return None
-    places = {}
-    for column, found in candidates.items():
-        if len(found) > 1:
-            both = " and ".join(repr(cells[place].strip()) for place in found)
-            raise Unreadable(
-                f"line {line}: {both} could both be {column}: say which with --map {column}=HEADER"
-            )
-        places[column] = found[0]
-    return Headers(
-        places,
-        {column: cells[place].strip() for column, place in places.items()},
-        [
-            cell.strip()
-            for place, cell in enumerate(cells)
-            if cell.strip() and place not in places.values()
-        ],
-        len(cells),
-    )
-
-
-def _meaning(header: str) -> str | None:
-    bare = re.sub(r"[^a-z0-9]", "", header)
-    without_unit = re.sub(r"[^a-z0-9]", "", _UNIT_IN_HEADER.sub("", header))
-    return _KNOWN_AS.get(bare) or _KNOWN_AS.get(without_unit)
+VOCABULARY = Vocabulary(
+    SYNONYMS,
+    unit=re.compile(r"\((?:[a-z$€£/. ]*)\)|\b(?:usd|eur|gbp)\b|[$€£]", re.IGNORECASE),
+    enough=_enough,
+    needs="a called number, a time and a duration",
+    example="--map called=HEADER --map time=HEADER --map seconds=HEADER",
+)
 
 
 # ------------------------------------------------------------------ the cells

@@ -16,7 +16,7 @@ from zoneinfo import ZoneInfo
 from aaa_server import sheet
 from aaa_server.rating.money import parse_micros, parse_nanos
 from aaa_server.rating.steps import parse_steps
-from aaa_server.sheet import HEADER_WITHIN_LINES, BadLine, Sheet, Unreadable
+from aaa_server.sheet import BadLine, Headers, Sheet, Unreadable, Vocabulary
 from aaa_server.storage.rates import RateRow
 
 if TYPE_CHECKING:
@@ -61,14 +61,7 @@ SYNONYMS = {
     "billinginterval billingterms billingunit increments rounding pulse",
 }
 COLUMNS = tuple(SYNONYMS)
-REQUIRED = ("prefix", "per_minute")
 
-_KNOWN_AS = {
-    name: column
-    for column, synonyms in SYNONYMS.items()
-    for name in (column.replace("_", ""), *synonyms.split())
-}
-_CURRENCY_IN_HEADER = re.compile(r"\b(usd|eur|gbp|cad|aud|chf)\b|[$€£]", re.IGNORECASE)
 _CURRENCY_SIGNS = " \u00a0$€£"
 _INTERVAL = re.compile(r"([0-9]{1,5})\s*[/+:-]\s*([0-9]{1,5})")
 _WHOLE = re.compile(r"([0-9]{1,9})(?:\.0*)?")
@@ -134,7 +127,7 @@ def _read_table(
     mapping: Mapping[str, str],
     progress: Callable[[int, int], None] | None,
 ) -> RateFile:
-    headers = _find_headers(table, path, mapping)
+    headers = VOCABULARY.find(table, path, mapping)
     reader = _RowReader(headers, defaults, decimal_comma=table.decimal_comma)
     rows: list[RateRow] = []
     bad: list[BadLine] = []
@@ -159,80 +152,23 @@ def _read_table(
 # ------------------------------------------------------------------ the headers
 
 
-class _Headers(NamedTuple):
-    places: dict[str, int]  # column -> cell
-    named: dict[str, str]  # column -> header
-    ignored: list[str]
-    width: int
-
-
-def _find_headers(table: Sheet, path: Path, mapping: Mapping[str, str]) -> _Headers:
-    for column in mapping:
-        if column not in COLUMNS:
-            raise Unreadable(f"--map {column}: no such column; there are {', '.join(COLUMNS)}")
-    first: tuple[int, Sequence[str]] | None = None
-    for line, cells in table.lines:
-        if not any(cells) or (line == 1 and cells[0].startswith("sep=")):
-            continue
-        first = first or (line, cells)
-        headers = _headers(line, cells, mapping)
-        if headers is not None:
-            return headers
-        if line >= HEADER_WITHIN_LINES:
-            break
-    if first is None:
-        raise Unreadable(f"{path}: it is empty")
-    found = ", ".join(repr(cell.strip()) for cell in first[1] if cell.strip())
-    named = "".join(f" and {header!r} (--map {column})" for column, header in mapping.items())
-    raise Unreadable(
-        f"{path}: no line of headers with a prefix and a price{named} among the first "
-        f"{HEADER_WITHIN_LINES}; line {first[0]} has {found}: say what is what with "
-        "--map prefix=HEADER --map per_minute=HEADER"
-    )
-
-
-def _headers(line: int, cells: Sequence[str], mapping: Mapping[str, str]) -> _Headers | None:
-    """The headers in this line; None when it has no prefix or no price."""
-    wanted = {header.strip().lower(): column for column, header in mapping.items()}
-    candidates: dict[str, list[int]] = {}
-    for place, cell in enumerate(cells):
-        name = cell.strip().lower()
-        column = wanted.get(name) or (_meaning(name) if name else None)
-        if column is not None and (column not in mapping or name in wanted):
-            candidates.setdefault(column, []).append(place)
-    if any(column not in candidates for column in (*REQUIRED, *mapping)):
+def _preferred(column: str, places: list[int], cells: Sequence[str]) -> int | None:
+    """Of country, zone and destination, all in one file, the one that says most."""
+    names = [sheet.bare(cells[place]) for place in places]
+    order = (column, *SYNONYMS[column].split())
+    if column != "destination" or len(set(names)) < len(names) or not set(names) <= set(order):
         return None
-    places = {column: _the_one(line, column, found, cells) for column, found in candidates.items()}
-    return _Headers(
-        places,
-        {column: cells[place].strip() for column, place in places.items()},
-        [
-            cell.strip()
-            for place, cell in enumerate(cells)
-            if cell.strip() and place not in places.values()
-        ],
-        len(cells),
-    )
+    return min(places, key=lambda place: order.index(names[places.index(place)]))
 
 
-def _meaning(header: str) -> str | None:
-    bare = re.sub(r"[^a-z0-9]", "", header)
-    without_currency = re.sub(r"[^a-z0-9]", "", _CURRENCY_IN_HEADER.sub("", header))
-    return _KNOWN_AS.get(bare) or _KNOWN_AS.get(without_currency)
-
-
-def _the_one(line: int, column: str, places: list[int], cells: Sequence[str]) -> int:
-    """Of several headers that could mean `column`, the one that does."""
-    if len(places) == 1:
-        return places[0]
-    order = (column.replace("_", ""), *SYNONYMS[column].split())
-    names = [re.sub(r"[^a-z0-9]", "", cells[place].lower()) for place in places]
-    if column == "destination" and len(set(names)) == len(names):
-        return min(places, key=lambda place: order.index(names[places.index(place)]))
-    both = " and ".join(repr(cells[place].strip()) for place in places)
-    raise Unreadable(
-        f"line {line}: {both} could both be {column}: say which with --map {column}=HEADER"
-    )
+VOCABULARY = Vocabulary(
+    SYNONYMS,
+    unit=re.compile(r"\b(usd|eur|gbp|cad|aud|chf)\b|[$€£]", re.IGNORECASE),
+    enough=frozenset(("prefix", "per_minute")).issubset,
+    needs="a prefix and a price",
+    example="--map prefix=HEADER --map per_minute=HEADER",
+    preferred=_preferred,
+)
 
 
 # ------------------------------------------------------------------ the rows
@@ -241,7 +177,7 @@ def _the_one(line: int, column: str, places: list[int], cells: Sequence[str]) ->
 class _RowReader:
     """Turns the cells of a line into a row, with what each column needs."""
 
-    def __init__(self, headers: _Headers, defaults: Defaults, *, decimal_comma: bool) -> None:
+    def __init__(self, headers: Headers, defaults: Defaults, *, decimal_comma: bool) -> None:
         self._headers = headers
         self._zone = ZoneInfo(defaults.time_zone)
         self._bands = defaults.bands
@@ -445,7 +381,7 @@ def _priority(text: str) -> int:
 
 
 def _without_overlaps(
-    rows: list[RateRow], effective: datetime, headers: _Headers, bad: list[BadLine]
+    rows: list[RateRow], effective: datetime, headers: Headers, bad: list[BadLine]
 ) -> list[RateRow]:
     """The rows that no other of their prefix and band contradicts; those go to `bad`."""
     by_prefix: dict[tuple[str, str], list[RateRow]] = {}
@@ -468,7 +404,7 @@ def _contradictions(
     prefix: str,
     rows: Iterable[RateRow],
     effective: datetime,
-    headers: _Headers,
+    headers: Headers,
     bad: list[BadLine],
 ) -> set[int]:
     """The lines, all of them, that say two things about one prefix at one time."""

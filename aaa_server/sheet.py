@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     import io
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Set as AbstractSet
     from pathlib import Path
     from zoneinfo import ZoneInfo
 
@@ -38,6 +39,15 @@ class BadLine(NamedTuple):
     column: str
     value: str
     reason: str
+
+
+class Headers(NamedTuple):
+    """Which columns were understood, and in which cells; `named` as they stand in the file."""
+
+    places: dict[str, int]
+    named: dict[str, str]
+    ignored: list[str]
+    width: int
 
 
 class Sheet(NamedTuple):
@@ -67,6 +77,117 @@ def opened(path: Path, *, columns: int) -> Iterator[Sheet]:
             raise Unreadable(
                 f"{path}: not UTF-8 (octet 0x{error.object[error.start]:02x}): save it as UTF-8"
             ) from error
+
+
+class Vocabulary:
+    """What the headers of one kind of file are called, and which of them it needs.
+
+    `synonyms` are column -> how others call it, in lower case, letters and digits alone;
+    `unit` is what may stand in a header besides. `enough` says whether these columns make
+    such a file, `needs` and `example` say it to a person. `preferred` may choose among
+    several headers of one column, in whose cells they are; None: it is to be asked for.
+    """
+
+    def __init__(
+        self,
+        synonyms: Mapping[str, str],
+        *,
+        unit: re.Pattern[str],
+        enough: Callable[[AbstractSet[str]], bool],
+        needs: str,
+        example: str,
+        preferred: Callable[[str, list[int], Sequence[str]], int | None] | None = None,
+    ) -> None:
+        self.columns = tuple(synonyms)
+        self._unit = unit
+        self._enough = enough
+        self._needs = needs
+        self._example = example
+        self._preferred = preferred
+        self._known_as = {
+            bare(name): column
+            for column, others in synonyms.items()
+            for name in (column, *others.split())
+        }
+
+    def find(self, table: Sheet, path: Path, mapping: Mapping[str, str]) -> Headers:
+        """The headers, which end the lines above them. `mapping` is column -> its header.
+
+        Raises `Unreadable` where there are none, or one could mean what another does.
+        """
+        for column in mapping:
+            if column not in self.columns:
+                raise Unreadable(
+                    f"--map {column}: no such column; there are {', '.join(self.columns)}"
+                )
+        first: tuple[int, Sequence[str]] | None = None
+        for line, cells in table.lines:
+            if not any(cells) or (line == 1 and cells[0].startswith("sep=")):
+                continue
+            first = first or (line, cells)
+            headers = self._headers(line, cells, mapping)
+            if headers is not None:
+                return headers
+            if line >= HEADER_WITHIN_LINES:
+                break
+        if first is None:
+            raise Unreadable(f"{path}: it is empty")
+        found = ", ".join(repr(cell.strip()) for cell in first[1] if cell.strip())
+        named = "".join(f" and {header!r} (--map {column})" for column, header in mapping.items())
+        raise Unreadable(
+            f"{path}: no line of headers with {self._needs}{named} among the first "
+            f"{HEADER_WITHIN_LINES}; line {first[0]} has {found}: say what is what with "
+            f"{self._example}"
+        )
+
+    def _headers(
+        self, line: int, cells: Sequence[str], mapping: Mapping[str, str]
+    ) -> Headers | None:
+        """The headers in this line; None when what is needed is not there."""
+        wanted = {header.strip().lower(): column for column, header in mapping.items()}
+        candidates: dict[str, list[int]] = {}
+        for place, cell in enumerate(cells):
+            name = cell.strip().lower()
+            column = wanted.get(name) or (self._meaning(name) if name else None)
+            if column is not None and (column not in mapping or name in wanted):
+                candidates.setdefault(column, []).append(place)
+        if not (self._enough(candidates.keys()) and mapping.keys() <= candidates.keys()):
+            return None
+        places = {
+            column: self._the_one(line, column, found, cells)
+            for column, found in candidates.items()
+        }
+        return Headers(
+            places,
+            {column: cells[place].strip() for column, place in places.items()},
+            [
+                cell.strip()
+                for place, cell in enumerate(cells)
+                if cell.strip() and place not in places.values()
+            ],
+            len(cells),
+        )
+
+    def _meaning(self, header: str) -> str | None:
+        known = self._known_as
+        return known.get(bare(header)) or known.get(bare(self._unit.sub("", header)))
+
+    def _the_one(self, line: int, column: str, places: list[int], cells: Sequence[str]) -> int:
+        """Of several headers that could mean `column`, the one that does."""
+        if len(places) == 1:
+            return places[0]
+        preferred = self._preferred and self._preferred(column, places, cells)
+        if preferred is not None:
+            return preferred
+        both = " and ".join(repr(cells[place].strip()) for place in places)
+        raise Unreadable(
+            f"line {line}: {both} could both be {column}: say which with --map {column}=HEADER"
+        )
+
+
+def bare(header: str) -> str:
+    """The letters and digits of it, in lower case."""
+    return re.sub(r"[^a-z0-9]", "", header.lower())
 
 
 def instant(text: str, zone: ZoneInfo) -> datetime:

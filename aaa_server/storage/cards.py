@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from aaa_server.charging.card import ANIS_MAX
 from aaa_server.storage import accounts, maps
+from aaa_server.storage.owned import find_owned
 from aaa_server.storage.problem import Conflict, NotFound
 from aaa_server.storage.viewer import Deed, Viewer, may, require
 
@@ -158,23 +159,14 @@ def find_batch(cursor: Cursor, viewer: Viewer, name: str, *, owner: str = "") ->
     The viewer's own goes before another's of the same name. Raises `NotFound`, and
     `Conflict` when several owners have one.
     """
-    found = [
-        one
-        for one in list_batches(cursor, viewer)
-        if one.name == name and owner in ("", one.owner_code)
-    ]
-    own = [one for one in found if one.owner_id == viewer.account_id]
-    if own and not owner:
-        found = own
-    if not found:
-        of_owner = f" of {owner}" if owner else ""
-        raise NotFound(
-            f"there is no batch {name!r} of cards{of_owner}: `sky-aaa cards list` shows all"
-        )
-    if len(found) > 1:
-        owners = ", ".join(sorted(one.owner_code for one in found))
-        raise Conflict(f"several accounts have a batch {name!r}: say which by --owner ({owners})")
-    return found[0]
+    return find_owned(
+        list_batches(cursor, viewer),
+        viewer,
+        name,
+        owner=owner,
+        kind="batch",
+        listed_by="sky-aaa cards list",
+    )
 
 
 def list_cards(

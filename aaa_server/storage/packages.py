@@ -13,6 +13,7 @@ import psycopg2.errors
 
 from aaa_server.rating.money import format_micros
 from aaa_server.storage import accounts
+from aaa_server.storage.owned import find_owned
 from aaa_server.storage.problem import BadValue, Conflict, NotAllowed, NotFound
 from aaa_server.storage.viewer import Deed, Viewer, as_owner, may, require
 
@@ -130,23 +131,14 @@ def find(cursor: Cursor, viewer: Viewer, name: str, *, owner: str = "") -> Packa
     The viewer's own goes before another's of the same name. Raises `NotFound`, and
     `Conflict` when several owners have one.
     """
-    found = [
-        one
-        for one in list_packages(cursor, viewer)
-        if one.name == name and owner in ("", one.owner_code)
-    ]
-    own = [one for one in found if one.owner_id == viewer.account_id]
-    if own and not owner:
-        found = own
-    if not found:
-        of_owner = f" of {owner}" if owner else ""
-        raise NotFound(
-            f"there is no package {name!r}{of_owner}: `sky-aaa package list` shows what there is"
-        )
-    if len(found) > 1:
-        owners = ", ".join(sorted(one.owner_code for one in found))
-        raise Conflict(f"several accounts have a package {name!r}: say which by --owner ({owners})")
-    return found[0]
+    return find_owned(
+        list_packages(cursor, viewer),
+        viewer,
+        name,
+        owner=owner,
+        kind="package",
+        listed_by="sky-aaa package list",
+    )
 
 
 def find_for_account(cursor: Cursor, viewer: Viewer, name: str, account: Account) -> Package:

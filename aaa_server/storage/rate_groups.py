@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import psycopg2.errors
 
+from aaa_server.storage.owned import find_owned
 from aaa_server.storage.problem import BadValue, Conflict, NotAllowed, NotFound
 from aaa_server.storage.viewer import Deed, Viewer, may, require_operator
 
@@ -147,29 +148,17 @@ def _with_buying_rules(cursor: Cursor, groups: list[RateGroup]) -> list[RateGrou
 def find(cursor: Cursor, viewer: Viewer, name: str, *, owner: str = "") -> RateGroup:
     """The rate group `name` of `owner`; '' when the name alone says which.
 
-    The viewer's own group goes before another's of the same name. Raises `NotFound`, and
+    The viewer's own goes before another's of the same name. Raises `NotFound`, and
     `Conflict` when several owners have one.
     """
-    groups = [
-        group
-        for group in list_rate_groups(cursor, viewer)
-        if group.name == name and owner in ("", group.owner_code)
-    ]
-    own = [group for group in groups if group.owner_id == viewer.account_id]
-    if own and not owner:
-        groups = own
-    if not groups:
-        of_owner = f" of {owner}" if owner else ""
-        raise NotFound(
-            f"there is no rate group {name!r}{of_owner}: "
-            "`sky-aaa rate-group list` shows what there is"
-        )
-    if len(groups) > 1:
-        owners = ", ".join(sorted(group.owner_code for group in groups))
-        raise Conflict(
-            f"several accounts have a rate group {name!r}: say which by --owner ({owners})"
-        )
-    return groups[0]
+    return find_owned(
+        list_rate_groups(cursor, viewer),
+        viewer,
+        name,
+        owner=owner,
+        kind="rate group",
+        listed_by="sky-aaa rate-group list",
+    )
 
 
 def require_change(viewer: Viewer, group: RateGroup) -> None:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from psycopg2.extensions import connection as Connection
+    from psycopg2.extensions import cursor as Cursor
 
 SERVER_SECONDS_MAX = 60.0
 
@@ -68,6 +69,15 @@ def shared_demo_url(demo_template: str, new_database: Any) -> Iterator[str]:
     """A demo database for tests that change nothing, or roll it back."""
     with new_database(demo_template) as url:
         yield url
+
+
+@pytest.fixture
+def demo_owner(shared_demo_url: str) -> Iterator[Cursor]:
+    """The shared demo's owner; what it does is rolled back."""
+    with contextlib.closing(connect(shared_demo_url)) as connection:
+        with connection.cursor() as cursor:
+            yield cursor
+        connection.rollback()
 
 
 @pytest.fixture

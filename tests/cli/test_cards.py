@@ -24,7 +24,6 @@ from aaa_server.storage.problem import BadValue, Conflict
 from aaa_server.storage.secrets import Keyring, SecretsError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
     from psycopg2.extensions import connection as Connection
@@ -253,7 +252,7 @@ def test_two_who_activate_at_once_pay_once(sky: Sky, demo_url: str) -> None:
         (("create", "demo", "--count", "1"), "admin has a batch 'demo' of cards already"),
         (("create", "x", "--count", "1", "--owner", "acme"), "rate group 'retail' belongs to"),
         (("create", "x", "--count", "1", "--owner", "north"), "belongs to admin"),
-        (("list", "nothing"), "no batch 'nothing' of cards"),
+        (("list", "nothing"), "no batch 'nothing'"),
         (("list", "--state", "new"), "--state is of the cards of one batch"),
         (("activate", "demo", "--from-serial", "4"), "serials 1 to 3: none from 4"),
         (("activate", "demo", "--from-serial", "3", "--to-serial", "2"), "none from 3 to 2"),
@@ -262,7 +261,7 @@ def test_two_who_activate_at_once_pay_once(sky: Sky, demo_url: str) -> None:
         (("show", "7700123456"), "an account with a PIN of its own is an account"),
         (("reveal", "nothing"), "no calling card 'nothing'"),
         (("unblock", "nothing"), "no calling card 'nothing'"),
-        (("void", "nothing"), "no batch 'nothing' of cards"),
+        (("void", "nothing"), "no batch 'nothing'"),
         (("pinless", FIRST.number), "--ani; or --remove"),
         (("pinless", FIRST.number, "--ani", "x"), "'x' is no number"),
         (("pinless", FIRST.number, "--ani", "15551230001"), "number 15551230001 is alice's"),
@@ -587,17 +586,8 @@ def test_a_reseller_makes_cards_of_its_own_alone(
 # ------------------------------------------------------------------ the attacker
 
 
-@pytest.fixture
-def demo(shared_demo_url: str) -> Iterator[Cursor]:
-    """The demo's owner; what it does is rolled back."""
-    with contextlib.closing(connect(shared_demo_url)) as connection:
-        with connection.cursor() as cursor:
-            yield cursor
-        connection.rollback()
-
-
-def test_no_other_trees_cards_are_found_in_the_tables(demo: Cursor) -> None:
-    demo.execute(
+def test_no_other_trees_cards_are_found_in_the_tables(demo_owner: Cursor) -> None:
+    demo_owner.execute(
         """
         INSERT INTO card_batch (owner_id, name, currency, face_value_micros)
         SELECT account_id, code, 'USD', 1
@@ -605,18 +595,18 @@ def test_no_other_trees_cards_are_found_in_the_tables(demo: Cursor) -> None:
          WHERE kind = 'reseller'
         """
     )
-    demo.execute(
+    demo_owner.execute(
         """
         INSERT INTO account (code, kind, parent_id, prepaid, currency, card_batch_id)
         SELECT 'card-of-' || name, 'customer', owner_id, true, 'USD', card_batch_id
           FROM card_batch
         """
     )
-    viewer.enter(demo, "coast")
-    demo.execute("SELECT name FROM card_batch")
-    assert demo.fetchall() == [("coast",)]
-    demo.execute("SELECT code FROM account WHERE card_batch_id IS NOT NULL")
-    assert demo.fetchall() == [("card-of-coast",)]
+    viewer.enter(demo_owner, "coast")
+    demo_owner.execute("SELECT name FROM card_batch")
+    assert demo_owner.fetchall() == [("coast",)]
+    demo_owner.execute("SELECT code FROM account WHERE card_batch_id IS NOT NULL")
+    assert demo_owner.fetchall() == [("card-of-coast",)]
 
 
 @pytest.mark.parametrize(
@@ -637,17 +627,19 @@ def test_no_other_trees_cards_are_found_in_the_tables(demo: Cursor) -> None:
         "VALUES (1, 'card', 'x', now())",
     ],
 )
-def test_pins_and_values_are_out_of_reach(demo: Cursor, sql: str) -> None:
-    viewer.enter(demo, "north")
+def test_pins_and_values_are_out_of_reach(demo_owner: Cursor, sql: str) -> None:
+    viewer.enter(demo_owner, "north")
     with pytest.raises(psycopg2.errors.InsufficientPrivilege):
-        demo.execute(sql)
+        demo_owner.execute(sql)
 
 
-def test_another_trees_lock_is_not_there_to_be_opened(demo: Cursor) -> None:
+def test_another_trees_lock_is_not_there_to_be_opened(demo_owner: Cursor) -> None:
     soon = datetime.now(UTC) + timedelta(hours=1)
-    demo.execute("UPDATE account SET locked_until = %s WHERE code = %s", (soon, FIRST.number))
-    viewer.enter(demo, "north")
-    demo.execute("UPDATE account SET locked_until = NULL, pin_failures = 0 WHERE kind = 'customer'")
-    demo.execute("SET LOCAL ROLE NONE")
-    demo.execute("SELECT locked_until FROM account WHERE code = %s", (FIRST.number,))
-    assert demo.fetchone() == (soon,)
+    demo_owner.execute("UPDATE account SET locked_until = %s WHERE code = %s", (soon, FIRST.number))
+    viewer.enter(demo_owner, "north")
+    demo_owner.execute(
+        "UPDATE account SET locked_until = NULL, pin_failures = 0 WHERE kind = 'customer'"
+    )
+    demo_owner.execute("SET LOCAL ROLE NONE")
+    demo_owner.execute("SELECT locked_until FROM account WHERE code = %s", (FIRST.number,))
+    assert demo_owner.fetchone() == (soon,)

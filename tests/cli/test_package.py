@@ -15,8 +15,6 @@ from aaa_server.storage.database import connect, transaction
 from aaa_server.storage.problem import Conflict
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from psycopg2.extensions import connection as Connection
     from psycopg2.extensions import cursor as Cursor
 
@@ -383,17 +381,8 @@ def test_what_is_not_its_business_is_refused(
 # ------------------------------------------------------------------ the attacker
 
 
-@pytest.fixture
-def demo(shared_demo_url: str) -> Iterator[Cursor]:
-    """The demo's owner; what it does is rolled back."""
-    with contextlib.closing(connect(shared_demo_url)) as connection:
-        with connection.cursor() as cursor:
-            yield cursor
-        connection.rollback()
-
-
-def test_no_other_trees_packages_are_found_in_the_tables(demo: Cursor) -> None:
-    demo.execute(
+def test_no_other_trees_packages_are_found_in_the_tables(demo_owner: Cursor) -> None:
+    demo_owner.execute(
         """
         INSERT INTO package (owner_id, name, currency, seconds)
         SELECT account_id, code || '-package', 'USD', 60
@@ -401,7 +390,7 @@ def test_no_other_trees_packages_are_found_in_the_tables(demo: Cursor) -> None:
          WHERE kind = 'reseller'
         """
     )
-    demo.execute(
+    demo_owner.execute(
         """
         INSERT INTO package_holding (account_id, package_id, valid_from, granted_seconds)
         SELECT account.account_id, package.package_id, now(), 60
@@ -410,11 +399,11 @@ def test_no_other_trees_packages_are_found_in_the_tables(demo: Cursor) -> None:
          WHERE account.code IN ('nora', 'cora', 'alice')
         """
     )
-    viewer.enter(demo, "coast")
-    demo.execute("SELECT name FROM package ORDER BY name")
-    assert demo.fetchall() == [("coast-package",), ("north-package",)]
-    demo.execute("SELECT code FROM package_holding JOIN account USING (account_id)")
-    assert demo.fetchall() == [("cora",)]
+    viewer.enter(demo_owner, "coast")
+    demo_owner.execute("SELECT name FROM package ORDER BY name")
+    assert demo_owner.fetchall() == [("coast-package",), ("north-package",)]
+    demo_owner.execute("SELECT code FROM package_holding JOIN account USING (account_id)")
+    assert demo_owner.fetchall() == [("cora",)]
 
 
 @pytest.mark.parametrize(
@@ -431,7 +420,7 @@ def test_no_other_trees_packages_are_found_in_the_tables(demo: Cursor) -> None:
         "UPDATE account SET metered = false",
     ],
 )
-def test_seconds_are_not_made_by_hand(demo: Cursor, sql: str) -> None:
-    viewer.enter(demo, "north")
+def test_seconds_are_not_made_by_hand(demo_owner: Cursor, sql: str) -> None:
+    viewer.enter(demo_owner, "north")
     with pytest.raises(psycopg2.errors.InsufficientPrivilege):
-        demo.execute(sql)
+        demo_owner.execute(sql)

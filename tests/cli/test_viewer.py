@@ -38,19 +38,10 @@ def enter(cursor: Cursor, code: str) -> Viewer:
 
 
 @pytest.fixture
-def demo(shared_demo_url: str) -> Iterator[Cursor]:
-    """The demo's owner; what it does is rolled back."""
-    with contextlib.closing(connect(shared_demo_url)) as connection:
-        with connection.cursor() as cursor:
-            yield cursor
-        connection.rollback()
-
-
-@pytest.fixture
-def attacker(demo: Cursor) -> Cursor:
+def attacker(demo_owner: Cursor) -> Cursor:
     """SQL as the reseller north, with nothing between it and the tables."""
-    enter(demo, "north")
-    return demo
+    enter(demo_owner, "north")
+    return demo_owner
 
 
 def ask(cursor: Cursor, sql: str, parameters: Any = None) -> list[tuple[Any, ...]]:
@@ -183,11 +174,11 @@ def test_a_reseller_finds_its_tree_and_nothing_else(attacker: Cursor) -> None:
     assert codes == {"north", "coast", "nora", "noel", "cora", "carl"}
 
 
-def test_without_a_viewer_the_role_sees_nothing(demo: Cursor) -> None:
-    demo.execute("SET LOCAL ROLE sky_aaa_viewer")
+def test_without_a_viewer_the_role_sees_nothing(demo_owner: Cursor) -> None:
+    demo_owner.execute("SET LOCAL ROLE sky_aaa_viewer")
     for table in ("account", "rate_group", "tariff", "rate", "ani_map", "charge", "posting"):
-        demo.execute(f"SELECT count(*) FROM {table}")  # noqa: S608 - the words above
-        assert demo.fetchone() == (0,)
+        demo_owner.execute(f"SELECT count(*) FROM {table}")  # noqa: S608 - the words above
+        assert demo_owner.fetchone() == (0,)
 
 
 @pytest.mark.parametrize(
@@ -236,8 +227,8 @@ def test_the_only_prices_are_its_own_and_its_trees(attacker: Cursor) -> None:
     assert ask(attacker, "SELECT count(*) FROM tariff") == [(4,)]
 
 
-def test_another_accounts_own_row_in_its_price_list_is_not_seen(demo: Cursor) -> None:
-    demo.execute(
+def test_another_accounts_own_row_in_its_price_list_is_not_seen(demo_owner: Cursor) -> None:
+    demo_owner.execute(
         """
         INSERT INTO rate (tariff_id, account_id, prefix, per_minute_nanos, initial_seconds,
                           increment_seconds, effective_from, revision)
@@ -248,14 +239,14 @@ def test_another_accounts_own_row_in_its_price_list_is_not_seen(demo: Cursor) ->
            AND account.code IN ('alice', 'north')
         """
     )
-    enter(demo, "north")
+    enter(demo_owner, "north")
     found = ask(
-        demo,
+        demo_owner,
         "SELECT account.code FROM rate JOIN account USING (account_id) WHERE prefix = '777'",
     )
     assert found == [("north",)]
-    demo.execute("SELECT count(*) FROM rate WHERE prefix = '777'")
-    assert demo.fetchone() == (1,)
+    demo_owner.execute("SELECT count(*) FROM rate WHERE prefix = '777'")
+    assert demo_owner.fetchone() == (1,)
 
 
 @pytest.mark.parametrize(
@@ -430,23 +421,23 @@ def test_rates_are_written_into_its_own_lists_only(attacker: Cursor, shared_demo
     assert attacker.rowcount == 1
 
 
-def test_a_customer_changes_nothing(demo: Cursor) -> None:
-    eyes = enter(demo, "nora")
-    assert ask(demo, "SELECT code FROM account") == [("nora",)]
-    assert ask(demo, "SELECT name FROM rate_group") == [("north-retail",)]
-    demo.execute("UPDATE account SET name = 'x'")
-    assert demo.rowcount == 0
-    demo.execute("SAVEPOINT attempt")
+def test_a_customer_changes_nothing(demo_owner: Cursor) -> None:
+    eyes = enter(demo_owner, "nora")
+    assert ask(demo_owner, "SELECT code FROM account") == [("nora",)]
+    assert ask(demo_owner, "SELECT name FROM rate_group") == [("north-retail",)]
+    demo_owner.execute("UPDATE account SET name = 'x'")
+    assert demo_owner.rowcount == 0
+    demo_owner.execute("SAVEPOINT attempt")
     with pytest.raises(psycopg2.errors.CheckViolation, match="it is a customer"):
-        insert_account(demo, "x", eyes.account_id, None)
-    demo.execute("ROLLBACK TO SAVEPOINT attempt")
-    with denied(demo):
-        demo.execute("INSERT INTO ani_map VALUES ('1234', %s)", (eyes.account_id,))
-    demo.execute("DELETE FROM ani_map")
-    assert demo.rowcount == 0
-    demo.execute("INSERT INTO tariff (currency) VALUES ('EUR')")
-    with denied(demo):
-        demo.execute(
+        insert_account(demo_owner, "x", eyes.account_id, None)
+    demo_owner.execute("ROLLBACK TO SAVEPOINT attempt")
+    with denied(demo_owner):
+        demo_owner.execute("INSERT INTO ani_map VALUES ('1234', %s)", (eyes.account_id,))
+    demo_owner.execute("DELETE FROM ani_map")
+    assert demo_owner.rowcount == 0
+    demo_owner.execute("INSERT INTO tariff (currency) VALUES ('EUR')")
+    with denied(demo_owner):
+        demo_owner.execute(
             "INSERT INTO rate_group (owner_id, name, tariff_id) VALUES (%s, 'mine', lastval())",
             (eyes.account_id,),
         )

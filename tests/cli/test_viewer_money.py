@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 from typing import TYPE_CHECKING, Any
 
 import psycopg2.errors
 import pytest
 
 from aaa_server.storage import viewer
-from aaa_server.storage.database import connect
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from psycopg2.extensions import cursor as Cursor
 
 DENIED = psycopg2.errors.InsufficientPrivilege
@@ -57,13 +53,10 @@ SELECT did_id, account_id, now(), 'UTC', now()
 
 
 @pytest.fixture
-def owner(shared_demo_url: str) -> Iterator[Cursor]:
+def owner(demo_owner: Cursor) -> Cursor:
     """The demo's owner, with the world above in it; all of it is rolled back."""
-    with contextlib.closing(connect(shared_demo_url)) as connection:
-        with connection.cursor() as cursor:
-            cursor.execute(WORLD)
-            yield cursor
-        connection.rollback()
+    demo_owner.execute(WORLD)
+    return demo_owner
 
 
 @pytest.fixture

@@ -240,7 +240,8 @@ def test_a_refused_login_is_a_reject_whatever_the_client_row_says(client_type: s
 
 def freeswitch_names() -> set[str]:
     """The attributes that a FreeSWITCH with our dictionary knows."""
-    lines = (Path(__file__).parent / "freeswitch_dictionary").read_text().splitlines()
+    dictionary = Path(__file__).parents[2] / "lua" / "conf" / "dictionary"
+    lines = dictionary.read_text(encoding="utf-8").splitlines()
     return {line.split()[1] for line in lines if line.startswith("ATTRIBUTE")}
 
 

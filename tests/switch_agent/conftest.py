@@ -73,3 +73,11 @@ def new_agent(tmp_path: Path, switch: FreeSwitch) -> Iterator[NewAgent]:
             assert each.stop() == 0
         print(each.log)  # noqa: T201 - shown when the test fails
         assert "Traceback" not in each.log
+
+
+@pytest.fixture
+def agent(world: Server, new_agent: NewAgent) -> Agent:
+    """One that runs, with a client of its own and nothing set otherwise."""
+    made = new_agent(world, add_client(world))
+    made.start()
+    return made

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from tests.integration.conftest import Serving
     from tests.integration.nas import Answer
     from tests.integration.server import Server
+    from tests.switch_agent.agent import Agent
     from tests.switch_agent.conftest import NewAgent
     from tests.switch_agent.freeswitch import FreeSwitch
 
@@ -57,11 +58,9 @@ def running(server: Server, key: str) -> dict[str, Any] | None:
 
 
 def test_a_call_is_charged_by_what_its_leg_has_talked(
-    world: Server, switch: FreeSwitch, new_agent: NewAgent
+    world: Server, switch: FreeSwitch, agent: Agent
 ) -> None:
-    bind = add_client(world)
-    agent = new_agent(world, bind)
-    agent.start()
+    bind = agent.bind
     assert authorize(world, bind, "whole-call-1").granted
     caller, callee = switch.talk(account="alice", ago=61, uuid="whole-call-1")
     wait_for(world, caller.uuid, "started_at")
@@ -146,11 +145,8 @@ def test_calls_of_a_card_on_one_channel_have_a_record_each(
 
 
 def test_a_leg_that_is_not_to_be_accounted_has_no_record(
-    world: Server, switch: FreeSwitch, new_agent: NewAgent
+    world: Server, switch: FreeSwitch, agent: Agent
 ) -> None:
-    bind = add_client(world)
-    agent = new_agent(world, bind)
-    agent.start()
     between_extensions = switch.create(sky_leg="none")
     switch.answer(between_extensions)
     callee = switch.create(direction="outbound")

@@ -143,11 +143,9 @@ def test_the_second_server_is_asked_when_the_first_is_silent(
 
 
 def test_a_call_goes_on_over_a_broken_event_socket_and_one_that_ends_then_is_found(
-    world: Server, switch: FreeSwitch, new_agent: NewAgent
+    world: Server, switch: FreeSwitch, agent: Agent
 ) -> None:
-    bind = add_client(world)
-    agent = new_agent(world, bind)
-    agent.start()
+    bind = agent.bind
     going_on, _ = switch.talk(account="alice", ago=40)
     ends, _ = switch.talk(account="alice", ago=50)
     for call in (going_on, ends):
@@ -170,11 +168,9 @@ def test_a_call_goes_on_over_a_broken_event_socket_and_one_that_ends_then_is_fou
 
 
 def test_a_call_that_ends_while_the_agent_is_dead_is_found(
-    world: Server, switch: FreeSwitch, new_agent: NewAgent
+    world: Server, switch: FreeSwitch, agent: Agent
 ) -> None:
-    bind = add_client(world)
-    agent = new_agent(world, bind)
-    agent.start()
+    bind = agent.bind
     ends, _ = switch.talk(account="alice", ago=50)
     goes_on, _ = switch.talk(account="alice", ago=50)
     for call in (ends, goes_on):
@@ -190,11 +186,9 @@ def test_a_call_that_ends_while_the_agent_is_dead_is_found(
 
 
 def test_a_restart_of_the_switch_ends_its_calls(
-    world: Server, switch: FreeSwitch, new_agent: NewAgent
+    world: Server, switch: FreeSwitch, agent: Agent
 ) -> None:
-    bind = add_client(world)
-    agent = new_agent(world, bind)
-    agent.start()
+    bind = agent.bind
     known, _ = switch.talk(account="alice", ago=45)
     authorize(world, bind, known.uuid)
     # Authorised, and gone before the agent has heard of it.
@@ -265,11 +259,9 @@ class Orderer:
 
 
 def test_orders_are_carried_out_or_refused_for_a_reason(
-    world: Server, switch: FreeSwitch, new_agent: NewAgent
+    world: Server, switch: FreeSwitch, agent: Agent
 ) -> None:
-    bind = add_client(world)
-    agent = new_agent(world, bind)
-    agent.start()
+    bind = agent.bind
     caller, callee = switch.talk(account="alice", ago=5)
     authorize(world, bind, caller.uuid)
     agent.wait_for("sky_aaa_agent_channels", 2)
@@ -307,11 +299,7 @@ def test_orders_are_carried_out_or_refused_for_a_reason(
     assert ended(world, caller.uuid)["cause"] == "ALLOTTED_TIMEOUT"
 
 
-def test_an_order_that_is_sent_again_gets_the_same_answer(
-    world: Server, switch: FreeSwitch, new_agent: NewAgent
-) -> None:
-    agent = new_agent(world, add_client(world))
-    agent.start()
+def test_an_order_that_is_sent_again_gets_the_same_answer(switch: FreeSwitch, agent: Agent) -> None:
     caller, _ = switch.talk(account="alice", ago=5)
     server = Orderer(agent)
     octets = server.packet(DISCONNECT_REQUEST, caller.uuid)
@@ -329,10 +317,8 @@ def test_an_order_that_is_sent_again_gets_the_same_answer(
 
 
 def test_while_the_switch_cannot_be_told_an_order_waits_for_its_next_try(
-    world: Server, switch: FreeSwitch, new_agent: NewAgent
+    switch: FreeSwitch, agent: Agent
 ) -> None:
-    agent = new_agent(world, add_client(world))
-    agent.start()
     caller, _ = switch.talk(account="alice", ago=5)
     switch.drop()
     wait_until(lambda: agent.page("readyz")[0] == 503, "it is noticed")
