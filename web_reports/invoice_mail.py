@@ -53,6 +53,7 @@ def letter(
         "language": writer.language,
         "is_credit": one.kind == "credit-note",
         "is_prepaid": one.prepaid,
+        "is_settled": not to_pay_micros(one),
         "number": one.number,
         "seller": one.seller.get("name", ""),
         "buyer": one.buyer.get("name", ""),

@@ -14,7 +14,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, TemplateError
 
 from aaa_server.storage.problem import Problem
 from web_reports.cells import RIGHT, Speaker
-from web_reports.chart import chart
+from web_reports.chart import NARROW, WIDE, Size, chart
 from web_reports.report_files import describe, row_texts, tie_texts, total_texts, whole
 from web_reports.words import spoken
 
@@ -55,7 +55,7 @@ def content(result: Result, *, most: int, ties: bool) -> dict[str, Any]:
         "rows": row_texts(result, rows, speaker),
         "totals": total_texts(result, rows, speaker),
         "ties": tie_texts(result, speaker) if ties else [],
-        "chart": _chart(result, rows, speaker),
+        "charts": [_chart(result, rows, speaker, size) for size in (WIDE, NARROW)],
         "words": {
             name: speaker.say(text)
             for name, text in (
@@ -69,7 +69,7 @@ def content(result: Result, *, most: int, ties: bool) -> dict[str, Any]:
     }
 
 
-def _chart(result: Result, rows: list[tuple[Any, ...]], speaker: Speaker) -> str:
+def _chart(result: Result, rows: list[tuple[Any, ...]], speaker: Speaker, size: Size) -> str:
     wanted = result.report.chart
     places = {one.name: place for place, one in enumerate(result.columns)}
     if wanted is None or wanted.value not in places or not result.group_by:
@@ -83,7 +83,7 @@ def _chart(result: Result, rows: list[tuple[Any, ...]], speaker: Speaker) -> str
     title = " / ".join(titles)
     if currency and result.columns[value].kind == "money":
         title += f" ({currency})"
-    return chart(title, result.columns[label], result.columns[value], pairs, speaker)
+    return chart(title, result.columns[label], result.columns[value], pairs, speaker, size)
 
 
 def write_html(result: Result, file: IO[str], *, ties: bool) -> None:
@@ -118,7 +118,7 @@ def write_pdf(result: Result, file: IO[bytes], *, ties: bool) -> None:
     data = content(result, most=PDF_ROWS_MAX, ties=ties)
     with tempfile.TemporaryDirectory(prefix="sky-report-") as name:
         folder = Path(name)
-        picture = data.pop("chart")
+        picture = data.pop("charts")[0]
         data["has_chart"] = bool(picture)
         (folder / "chart.svg").write_text(picture, encoding="utf-8")
         (folder / "data.json").write_text(json.dumps(data), encoding="utf-8")
