@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from aaa_server.storage.accounts import Account
 
 PERIODS = ("hour", "day", "week", "month")
-MEASURES = ("calls", "seconds", "money")
 NAME_CHARACTERS_MAX = 64
 PREFIXES_MAX = 200  # of one limit
 LIMITS_MAX = 50  # of one account: each of its calls looks at all
