@@ -299,14 +299,18 @@ def have_numbers_read_again(cursor: Cursor, account_id: int) -> None:
     """Servers look anew at the DIDs of the account and of all below it."""
     cursor.execute(
         """
-        SELECT did_assignment.did_id
+        SELECT did.did_id
           FROM did_assignment
           JOIN account USING (account_id)
+          JOIN did USING (did_id)
          WHERE account.chain @> ARRAY[%s::bigint]
            AND (did_assignment.valid_to IS NULL OR did_assignment.valid_to > now())
+         ORDER BY did.did_id
+           FOR NO KEY UPDATE OF did
         """,
         (account_id,),
     )
+    # As whoever assigns them does: the numbers before the catalogue's row.
     did_ids = [row[0] for row in cursor.fetchall()]
     if did_ids:  # an update of none would have all servers read everything again
         cursor.execute("UPDATE did SET revision = 0 WHERE did_id = ANY (%s)", (did_ids,))
