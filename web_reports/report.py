@@ -17,10 +17,12 @@ The header is TOML in the file's first comment:
     chart               label and value: two columns
     cuts                of the rollups: name, and `of` which columns and parameters; the first
                         one that has all that is asked is read, as `cut`, else "all"
-    free                columns and parameters that every cut has
+    spans               of a rollup's days and months: name, `of` as before, `widths` that there are
+    free                columns and parameters that every cut and span has
 
 In the query `{group}` stands for the chosen columns, `{by}` for what they are grouped by
-and `{names}` for their names, each with a comma behind it; lines that end with
+and `{names}` for their names, each with a comma behind it, `{charges}` and `{calls}` for the
+query of a rollup in rollups/, which reads what `cut` and `span` say; lines that end with
 `-- operator` are for the operator, with `-- viewer` for all others. A comment that begins
 with `tie` (title, column, `unless` parameters) is followed by a query of its own for what
 the column's totals must be: rows of a currency and an amount.
@@ -38,6 +40,12 @@ from typing import Any, NamedTuple
 from aaa_server.storage.problem import BadValue, NotFound
 
 FOLDER = Path(__file__).with_name("reports")
+ROLLUPS = {
+    f"{{{path.stem}}}": path.read_text(encoding="utf-8").strip()
+    for path in Path(__file__).with_name("rollups").glob("*.sql")
+}
+# What tells hours apart, days or months, and the spans that are not too long for it.
+TIMES = {"hour": (), "day": ("day",), "month": ("month", "day")}
 GROUPS_MAX = 3
 _PART = re.compile(r"/\*(?: (tie))?\n(.*?)\*/\n", re.S)
 _FOR_OPERATOR = "-- operator"
@@ -97,6 +105,15 @@ class Cut(NamedTuple):
     operator_only: bool = False
 
 
+class Spans(NamedTuple):
+    """Days and months of a rollup, added up; `widths` are those that there are."""
+
+    name: str
+    of: tuple[str, ...]
+    widths: tuple[str, ...] = ("month", "day")
+    operator_only: bool = False
+
+
 class Report(NamedTuple):
     """A report as its file describes it."""
 
@@ -112,6 +129,7 @@ class Report(NamedTuple):
     operator_only: bool = False
     chart: Chart | None = None
     cuts: tuple[Cut, ...] = ()
+    spans: tuple[Spans, ...] = ()
     free: tuple[str, ...] = ()
 
     def groups(self, *, operator: bool) -> list[str]:
@@ -141,9 +159,21 @@ class Report(NamedTuple):
                 return one.name
         return "all"
 
+    def span(self, asked: set[str], *, operator: bool) -> tuple[str, tuple[str, ...]]:
+        """The spans that have all these columns and parameters, and of what widths; or ("", ())."""
+        fine = min((TIMES[name] for name in asked & TIMES.keys()), key=len, default=TIMES["month"])
+        for one in self.spans:
+            widths = tuple(width for width in one.widths if width in fine)
+            if (operator or not one.operator_only) and asked <= {*one.of, *self.free} and widths:
+                return one.name, widths
+        return "", ()
+
     def query(self, group_by: tuple[str, ...], *, operator: bool) -> str:
         """The SQL of a run grouped by these columns."""
-        sql = for_reader(self.sql, operator=operator)
+        sql = self.sql
+        for name, rollup in ROLLUPS.items():
+            sql = sql.replace(name, rollup)
+        sql = for_reader(sql, operator=operator)
         expressions = {one.name: one.group for one in self.columns}
         group = "".join(f"{expressions[name]} AS {name}, " for name in group_by)
         by = "".join(f"{expressions[name]}, " for name in group_by)
@@ -219,6 +249,7 @@ def parse(name: str, text: str) -> Report:
             ),
             chart=Chart(**head.pop("chart")) if "chart" in head else None,
             cuts=tuple(Cut(**_tupled(one)) for one in head.pop("cuts", ())),
+            spans=tuple(Spans(**_tupled(one)) for one in head.pop("spans", ())),
             **_tupled(head),
         )
     except (KeyError, TypeError) as error:

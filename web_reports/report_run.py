@@ -7,6 +7,7 @@ moment. Rows come by a cursor of the server, so that a report may be larger than
 from __future__ import annotations
 
 import contextlib
+import itertools
 from dataclasses import dataclass, field
 from datetime import datetime, time
 from decimal import Decimal
@@ -20,7 +21,7 @@ from aaa_server.storage import accounts, reading, viewer
 from aaa_server.storage.database import transaction
 from aaa_server.storage.problem import BadValue, NotAllowed
 from web_reports import period as periods
-from web_reports.report import Parameter, for_reader
+from web_reports.report import TIMES, Parameter, for_reader
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -42,7 +43,8 @@ _PER_MILLION = ("percent",)
 class Question(NamedTuple):
     """What is asked of a report; '' and () for what is not said.
 
-    `begin` and `end` go before `period`. `values` are the parameters as people type them.
+    `begin` and `end` go before `period`. `values` are the parameters as people type them. A
+    period such as `last-month` is the one before `at`; None: before the run.
     """
 
     period: str = ""
@@ -52,6 +54,7 @@ class Question(NamedTuple):
     values: Mapping[str, str] = {}
     language: str = ""
     time_zone: str = ""
+    at: datetime | None = None
 
 
 class Tied(NamedTuple):
@@ -124,10 +127,7 @@ def running(
     try:
         with transaction(connection) as cursor:
             eyes = viewer.enter(cursor, as_code) if as_code else viewer.operator(cursor)
-            if report.operator_only and not eyes.is_operator:
-                raise NotAllowed(
-                    f"{report.name}: for the operator only, {eyes.code} is a {eyes.kind}"
-                )
+            _allow(report, eyes)
             now = reading.begin(cursor, statement_seconds=STATEMENT_SECONDS_MAX)
             with connection.cursor("report") as rows:
                 yield _result(report, question, eyes, now, (cursor, rows))
@@ -144,20 +144,9 @@ def _result(
     cursors: tuple[Cursor, Cursor],
 ) -> Result:
     cursor, rows = cursors
-    language, zone = _reader(cursor, eyes, question)
-    period = _period(report, question, zone, now)
-    group_by = report.check_group_by(question.group_by, operator=eyes.is_operator)
-    values = {
-        "viewer_id": eyes.account_id,
-        "zone": zone.key,
-        "language": language,
-        "begin": period.begin if period else None,
-        "end": period.end if period else None,
-        "rolled": period.whole_hours if period else True,
-        **_values(report, question.values, eyes, cursor, zone),
-    }
+    language, zone, period, group_by, values = _meant(report, question, eyes, now, cursor)
     asked = {*group_by, *(name for name, text in question.values.items() if text)}
-    values["cut"] = report.cut(asked, operator=eyes.is_operator)
+    values |= _read_from(report, asked, period, eyes)
     result = Result(
         report=report,
         columns=report.shown(group_by, operator=eyes.is_operator),
@@ -177,6 +166,50 @@ def _result(
     rows.execute(report.query(group_by, operator=eyes.is_operator), values)
     result.rows = _rows(result, rows)
     return result
+
+
+def _read_from(
+    report: Report, asked: set[str], period: Period | None, eyes: Viewer
+) -> dict[str, Any]:
+    """What the query of a rollup reads; spans' days are of a clock, which matters to days alone."""
+    span, widths = report.span(asked, operator=eyes.is_operator)
+    rolled = period is None or period.whole_hours
+    return {
+        "cut": report.cut(asked, operator=eyes.is_operator),
+        "span": span,
+        "widths": list(widths) if rolled else [],
+        "clock": period.zone.key if period and asked & TIMES.keys() else None,
+    }
+
+
+def check(cursor: Cursor, eyes: Viewer, report: Report, question: Question, now: datetime) -> None:
+    """Raises what `running` would for this question; nothing is run."""
+    _allow(report, eyes)
+    _meant(report, question, eyes, now, cursor)
+
+
+def _allow(report: Report, eyes: Viewer) -> None:
+    if report.operator_only and not eyes.is_operator:
+        raise NotAllowed(f"{report.name}: for the operator only, {eyes.code} is a {eyes.kind}")
+
+
+def _meant(
+    report: Report, question: Question, eyes: Viewer, now: datetime, cursor: Cursor
+) -> tuple[str, ZoneInfo, Period | None, tuple[str, ...], dict[str, Any]]:
+    """What is asked in its words: language, time zone, period, columns, and values for the SQL."""
+    language, zone = _reader(cursor, eyes, question)
+    period = _period(report, question, zone, question.at or now)
+    group_by = report.check_group_by(question.group_by, operator=eyes.is_operator)
+    values = {
+        "viewer_id": eyes.account_id,
+        "zone": zone.key,
+        "language": language,
+        "begin": period.begin if period else None,
+        "end": period.end if period else None,
+        "rolled": period.whole_hours if period else True,
+        **_values(report, question.values, eyes, cursor, zone),
+    }
+    return language, zone, period, group_by, values
 
 
 def _reader(cursor: Cursor, eyes: Viewer, question: Question) -> tuple[str, ZoneInfo]:
@@ -254,35 +287,83 @@ def _value(one: Parameter, text: str, eyes: Viewer, cursor: Cursor, zone: ZoneIn
 
 def _rows(result: Result, cursor: Cursor) -> Iterator[tuple[Any, ...]]:
     """The rows as the columns have them, adding up while they pass by."""
-    columns = result.columns
-    sums: dict[tuple[str, str], int] = result._sums
-    added = [one for one in result.report.columns if one.total in ("sum", "max")]
-    places: dict[str, int] = {}
-    for row in cursor:
-        if not places:
-            places = {one.name: place for place, one in enumerate(cursor.description or ())}
-            added = [one for one in added if one.name in places]
-        values = {name: _plain(row[place]) for name, place in places.items()}
-        for one in added:
-            value = values[one.name]
-            if value is not None:
-                key = (one.name, values.get(one.currency) or "")
-                before = sums.get(key, 0)
-                sums[key] = max(before, value) if one.total == "max" else before + value
-        yield tuple([_quotient(one, values) if one.ratio else values[one.name] for one in columns])
+    first = cursor.fetchone()
+    if first is not None:
+        places = {one.name: place for place, one in enumerate(cursor.description or ())}
+        quotients = [
+            (place, *(places[name] for name in one.ratio), _scale(one))
+            for place, one in enumerate(result.columns)
+            if one.ratio
+        ]
+        order = [0 if one.ratio else places[one.name] for one in result.columns]
+        # Of hundreds of thousands of rows, what is done with each is most of the time.
+        sums = _Sums(result.report.columns, places, result._sums)
+        for row in itertools.chain((first,), cursor):
+            # sum(bigint) is numeric: a whole number all the same.
+            values = [int(value) if value.__class__ is Decimal else value for value in row]
+            sums.add(values)
+            line = [values[place] for place in order]
+            for place, one, other, scale in quotients:
+                line[place] = _divided(values[one], values[other], scale)
+            yield tuple(line)
+        sums.close()
     _add_up(result)
 
 
-def _plain(value: Any) -> Any:
-    # sum(bigint) is numeric: a whole number all the same.
-    return int(value) if isinstance(value, Decimal) else value
+class _Sums:
+    """Adds up columns by currency; the sums are in `whole` when it is closed."""
+
+    def __init__(
+        self, columns: tuple[Column, ...], places: dict[str, int], whole: dict[tuple[str, str], int]
+    ) -> None:
+        self._columns: dict[int, list[Column]] = {}
+        self._whole = whole
+        # By the place of the column of the currency, -1 where there is none, and the currency.
+        self._running: dict[tuple[int, str], list[int | None]] = {}
+        for one in columns:
+            if one.total and one.name in places:
+                self._columns.setdefault(places.get(one.currency, -1), []).append(one)
+        self._steps = [
+            (currency, [(places[one.name], one.total == "max") for one in group])
+            for currency, group in self._columns.items()
+        ]
+
+    def add(self, values: list[Any]) -> None:
+        """One row."""
+        for currency, steps in self._steps:
+            key = (currency, values[currency] or "" if currency >= 0 else "")
+            running = self._running.get(key)
+            if running is None:
+                running = self._running[key] = [None] * len(steps)
+            for number, (place, largest) in enumerate(steps):
+                value = values[place]
+                if value is not None:
+                    before = running[number]
+                    if before is None or largest:
+                        running[number] = value if before is None else max(before, value)
+                    else:
+                        running[number] = before + value
+
+    def close(self) -> None:
+        """No more rows come."""
+        for (currency, key), running in self._running.items():
+            for one, value in zip(self._columns[currency], running, strict=True):
+                if value is not None:
+                    self._whole[one.name, key] = value
 
 
 def _quotient(column: Column, values: Mapping[str, Any]) -> int | None:
     one, other = (values.get(name) for name in column.ratio)
+    return _divided(one, other, _scale(column))
+
+
+def _scale(column: Column) -> int:
+    return PPM if column.kind in _PER_MILLION else 1
+
+
+def _divided(one: int | None, other: int | None, scale: int) -> int | None:
     if one is None or not other:
         return None
-    scale = PPM if column.kind in _PER_MILLION else 1
     if other < 0:
         one, other = -one, -other
     return div_half_up(scale * one, other)

@@ -1,4 +1,4 @@
-"""The job that keeps the rollups of calls and charges, which make reports fast."""
+"""The job that keeps the rollups of calls, charges and the ledger, which make reports fast."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from psycopg2.extensions import connection as Connection
 
 
-def refresh_rollups(connection: Connection, now: datetime) -> str:  # noqa: ARG001 - a job's signature
-    """Count anew each hour in which something has changed."""
+def refresh_rollups(connection: Connection, now: datetime) -> str:
+    """Count anew each hour in which something has changed; add up days and months that are over."""
     # What came before has read something: the snapshot must be this transaction's own.
     connection.commit()
     counted = 0
@@ -22,5 +22,9 @@ def refresh_rollups(connection: Connection, now: datetime) -> str:  # noqa: ARG0
         with transaction(connection) as cursor:
             hours = rollups.refresh(cursor)
         if not hours:
-            return f"{counted} hours counted"
+            break
         counted += hours
+    while True:
+        with transaction(connection) as cursor:
+            if not rollups.extend(cursor, now):
+                return f"{counted} hours counted"

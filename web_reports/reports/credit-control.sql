@@ -24,10 +24,8 @@ low = { title = "Below threshold", kind = "yes" }
 WITH spent AS (
     SELECT posting.account_id,
            -sum(posting.amount_micros) AS amount
-      FROM ledger_transaction
-      JOIN posting USING (transaction_id)
-     WHERE ledger_transaction.posted_at >= now() - make_interval(days => %(days)s)
-       AND ledger_transaction.kind IN ('call', 'fee')
+      FROM ledger_between(now() - make_interval(days => %(days)s), 'infinity', '{day}', NULL) AS posting
+     WHERE posting.kind IN ('call', 'fee')
      GROUP BY posting.account_id
 ), standing AS (
     SELECT account.*,
@@ -67,7 +65,7 @@ unless = ["account"]
 */
 SELECT posting.currency,
        sum(posting.amount_micros)
-  FROM posting
+  FROM ledger_between('-infinity', 'infinity', '{month,day}', NULL) AS posting
   JOIN account USING (account_id)
  WHERE account.kind IN ('customer', 'reseller')
    AND account.status <> 'closed'

@@ -2,6 +2,7 @@
 title = "Fraud"
 about = "Limits that were reached or nearly, spending far above the usual, bursts to one destination."
 period = "this-week"
+cuts = [{ name = "account", of = ["account", "calls", "spent", "factor"] }]
 
 [parameters]
 account = { kind = "account", about = "Only this account and those below it." }
@@ -20,27 +21,41 @@ spent = { title = "Spent", kind = "money" }
 currency = { title = "Currency", kind = "currency" }
 */
 WITH counted AS (
-    SELECT hour, account_id, prefix, attempts
-      FROM call_hour
+{calls}
+), burst AS (
+    -- Who called less in the whole hour called no prefix so often.
+    SELECT busy.hour,
+           busy.account_id,
+           called.prefix,
+           called.attempts
+      FROM (SELECT hour, account_id FROM counted WHERE attempts >= %(calls)s) AS busy
+     CROSS JOIN LATERAL (
+           SELECT prefix,
+                  sum(attempts) AS attempts
+             FROM call_hour
+            WHERE cut = 'all'
+              AND hour = busy.hour
+              AND account_id = busy.account_id
+            GROUP BY prefix
+           OFFSET 0) AS called
      WHERE %(rolled)s
-       AND cut = 'all'
-       AND hour >= %(begin)s
-       AND hour < %(end)s
-       AND hour NOT IN (SELECT hour FROM rollup_stale WHERE rollup = 'call')
+       AND busy.hour NOT IN (SELECT hour FROM rollup_stale WHERE rollup = 'call')
      UNION ALL
-    SELECT hour, account_id, prefix, attempts
+    SELECT hour,
+           account_id,
+           prefix,
+           sum(attempts)
       FROM uncounted_calls(%(begin)s, %(end)s, %(rolled)s)
      WHERE cut = 'all'
+     GROUP BY hour, account_id, prefix
 ), spending AS (
     -- Days of the reader, with a week before the period to compare with.
     SELECT posting.account_id,
-           (ledger_transaction.posted_at AT TIME ZONE %(zone)s)::date AS day,
+           (posting.hour AT TIME ZONE %(zone)s)::date AS day,
            -sum(posting.amount_micros) AS spent
-      FROM ledger_transaction
-      JOIN posting USING (transaction_id)
-     WHERE ledger_transaction.posted_at >= %(begin)s::timestamptz - interval '7 days'
-       AND ledger_transaction.posted_at < %(end)s
-       AND ledger_transaction.kind = 'call'
+      FROM ledger_between(%(begin)s::timestamptz - interval '7 days', %(end)s, '{day}', %(zone)s)
+           AS posting
+     WHERE posting.kind = 'call'
      GROUP BY 1, 2
 ), found AS (
     SELECT event.at AS time,
@@ -71,32 +86,30 @@ WITH counted AS (
     SELECT day.day::timestamp AT TIME ZONE %(zone)s,
            day.account_id,
            'spending',
-           'usual day: ' || round(before.usual / 1000000, 2)::text,
+           'usual day: ' || round(day.usual / 1000000, 2)::text,
            NULL,
            NULL,
            day.spent::bigint
-      FROM spending AS day
-     CROSS JOIN LATERAL (
-           SELECT sum(spent) / 7 AS usual
-             FROM spending AS earlier
-            WHERE earlier.account_id = day.account_id
-              AND earlier.day < day.day
-              AND earlier.day >= day.day - 7) AS before
+      FROM (SELECT spending.*,
+                   sum(spent) OVER (PARTITION BY account_id
+                                        ORDER BY day
+                                        RANGE BETWEEN interval '7 days' PRECEDING
+                                                  AND interval '1 day' PRECEDING) / 7 AS usual
+              FROM spending) AS day
      WHERE day.day >= (%(begin)s::timestamptz AT TIME ZONE %(zone)s)::date
-       AND day.spent > %(factor)s * before.usual
+       AND day.spent > %(factor)s * day.usual
        AND day.spent >= 1000000 * %(spent)s::bigint
-       AND before.usual > 0
+       AND day.usual > 0
      UNION ALL
     SELECT hour,
            account_id,
            'destination burst',
            prefix,
-           sum(attempts)::bigint,
+           attempts::bigint,
            %(calls)s,
            NULL
-      FROM counted
-     GROUP BY hour, account_id, prefix
-    HAVING sum(attempts) >= %(calls)s
+      FROM burst
+     WHERE attempts >= %(calls)s
 )
 SELECT found.time,
        account.code AS account,

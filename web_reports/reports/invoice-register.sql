@@ -59,11 +59,8 @@ unless = ["account", "status"]
 */
 SELECT posting.currency,
        -sum(posting.amount_micros)
-  FROM ledger_transaction
-  JOIN posting USING (transaction_id)
- WHERE ledger_transaction.posted_at >= %(begin)s
-   AND ledger_transaction.posted_at < %(end)s
-   AND posting.contra_account_id = %(viewer_id)s
+  FROM ledger_between(%(begin)s, %(end)s, '{month,day}', NULL) AS posting
+ WHERE posting.contra_account_id = %(viewer_id)s
    AND posting.contra_book = 'tax'
  GROUP BY posting.currency
 

@@ -9,6 +9,14 @@ cuts = [
     { name = "customer", of = ["customer"], operator_only = true },
     { name = "destination", of = ["destination", "prefix"], operator_only = true },
 ]
+spans = [
+    { name = "account", of = ["customer", "account"], operator_only = true },
+    { name = "account provider", of = ["customer", "account", "provider"], operator_only = true },
+    { name = "provider destination", of = ["provider", "destination", "prefix"], operator_only = true },
+    { name = "account destination", of = ["customer", "account", "destination", "prefix"], widths = ["month"], operator_only = true },
+    { name = "party account", of = ["customer", "account"] },
+    { name = "party destination", of = ["destination", "prefix"], widths = ["month"] },
+]
 chart = { label = "customer", value = "home_margin" }
 
 [parameters]
@@ -35,85 +43,53 @@ home_currency = { title = "Converted to", kind = "currency" }
 percent = { title = "Margin %", kind = "percent" }
 */
 WITH charged AS (
-    SELECT hour,
-           account_id,
-           party_id,
-           level,
-           provider_id, -- operator
-           rate_id,
-           prefix,
-           currency,
-           calls,
-           billed_seconds,
-           amount_micros
-      FROM charge_hour
-     WHERE %(rolled)s
-       AND cut = %(cut)s
-       AND hour >= %(begin)s
-       AND hour < %(end)s
-       AND hour NOT IN (SELECT hour FROM rollup_stale WHERE rollup = 'charge')
-     UNION ALL
-    SELECT hour,
-           account_id,
-           party_id,
-           level,
-           provider_id, -- operator
-           rate_id,
-           prefix,
-           currency,
-           calls,
-           billed_seconds,
-           amount_micros
-      FROM uncounted_charges(%(begin)s, %(end)s, %(rolled)s)
-     WHERE cut = %(cut)s
+{charges}
 ), home AS (
     SELECT currency FROM account WHERE account_id = %(viewer_id)s
 ), worth AS (
-    -- What a unit of each currency was worth at home in each hour; entered in either direction.
     SELECT hour,
            other.currency,
-           CASE WHEN other.currency = home.currency THEN 10000000000::numeric
-                ELSE coalesce(
-                    (SELECT rate_e10
-                       FROM exchange_rate
-                      WHERE (from_currency, to_currency) = (other.currency, home.currency)
-                        AND effective_from <= hour
-                      ORDER BY effective_from DESC
-                      LIMIT 1),
-                    (SELECT round(1e20 / rate_e10)
-                       FROM exchange_rate
-                      WHERE (from_currency, to_currency) = (home.currency, other.currency)
-                        AND effective_from <= hour
-                      ORDER BY effective_from DESC
-                      LIMIT 1))
-           END AS rate_e10
-      FROM generate_series(date_trunc('hour', %(begin)s::timestamptz, 'UTC'),
-                           %(end)s::timestamptz,
-                           '1 hour') AS hour
+           exchange_at(other.currency, home.currency, hour) AS rate_e10
+      FROM (SELECT generate_series(begins, ends - interval '1 hour', '1 hour') AS hour
+              FROM hours_within('charge', %(begin)s, %(end)s, %(widths)s, %(clock)s)
+             WHERE %(rolled)s
+             UNION
+            SELECT date_trunc('hour', hour, 'UTC') FROM charged WHERE NOT spanned) AS hour
      CROSS JOIN (SELECT DISTINCT currency FROM account) AS other
      CROSS JOIN home
 ), grouped AS (
     SELECT {group}
            charged.currency,
-           worth.rate_e10,
            sum(charged.calls) FILTER (WHERE side.sold
                                          OR charged.level = 0
                                             AND charged.party_id = %(viewer_id)s) AS calls,
            sum(charged.billed_seconds) FILTER (WHERE side.sold) AS minutes_sold,
            sum(charged.billed_seconds) FILTER (WHERE NOT side.sold) AS minutes_bought,
            coalesce(sum(charged.amount_micros) FILTER (WHERE side.sold), 0) AS revenue,
-           coalesce(sum(charged.amount_micros) FILTER (WHERE NOT side.sold), 0) AS cost
+           coalesce(sum(charged.amount_micros) FILTER (WHERE NOT side.sold), 0) AS cost,
+           sum(value.home_e10) FILTER (WHERE side.sold) AS revenue_e10,
+           sum(CASE WHEN side.sold THEN value.home_e10 ELSE -value.home_e10 END) AS margin_e10
       FROM charged
+     CROSS JOIN home
       LEFT JOIN account AS party ON party.account_id = charged.party_id
      CROSS JOIN LATERAL (
            SELECT CASE
                   WHEN charged.level = -1 THEN false
                   WHEN charged.party_id = %(viewer_id)s THEN false
-                  WHEN party.parent_id = %(viewer_id)s OR %(cut)s <> 'all' THEN true
+                  -- Of the operator's own cuts, which name no party, all is sold by it.
+                  WHEN party.parent_id = %(viewer_id)s OR charged.party_id = 0 THEN true
                   END AS sold) AS side
-      JOIN worth
-        ON worth.hour = date_trunc('hour', charged.hour, 'UTC')
-       AND worth.currency = charged.currency
+      LEFT JOIN worth
+             ON NOT charged.spanned
+            AND worth.hour = date_trunc('hour', charged.hour, 'UTC')
+            AND worth.currency = charged.currency
+     CROSS JOIN LATERAL (
+           SELECT CASE
+                  WHEN charged.currency = home.currency
+                  THEN charged.amount_micros * 10000000000::numeric
+                  WHEN charged.spanned THEN charged.home_e10
+                  ELSE charged.amount_micros * worth.rate_e10
+                  END AS home_e10) AS value
       LEFT JOIN account AS caller ON caller.account_id = charged.account_id
       LEFT JOIN account AS customer
              ON customer.account_id = caller.chain[cardinality(caller.chain)] -- operator
@@ -123,19 +99,12 @@ WITH charged AS (
      WHERE side.sold IS NOT NULL
        AND (%(account)s::bigint IS NULL OR caller.chain @> ARRAY[%(account)s::bigint])
        AND (%(prefix)s::text IS NULL OR starts_with(charged.prefix, %(prefix)s))
-     GROUP BY {by} charged.currency, worth.rate_e10
+     GROUP BY {by} charged.currency
 ), valued AS (
-    SELECT {names}
-           currency,
-           sum(calls) AS calls,
-           sum(minutes_sold) AS minutes_sold,
-           sum(minutes_bought) AS minutes_bought,
-           sum(revenue) AS revenue,
-           sum(cost) AS cost,
-           floor(sum(revenue * rate_e10) / 10000000000 + 0.5) AS home_revenue,
-           floor(sum((revenue - cost) * rate_e10) / 10000000000 + 0.5) AS home_margin
+    SELECT grouped.*,
+           floor(revenue_e10 / 10000000000 + 0.5) AS home_revenue,
+           floor(margin_e10 / 10000000000 + 0.5) AS home_margin
       FROM grouped
-     GROUP BY {names} currency
 )
 SELECT {names}
        valued.currency,
@@ -161,11 +130,8 @@ unless = ["account", "prefix"]
 */
 SELECT posting.currency,
        -sum(posting.amount_micros)
-  FROM ledger_transaction
-  JOIN posting USING (transaction_id)
- WHERE ledger_transaction.posted_at >= %(begin)s
-   AND ledger_transaction.posted_at < %(end)s
-   AND ledger_transaction.kind = 'call'
+  FROM ledger_between(%(begin)s, %(end)s, '{month,day}', NULL) AS posting
+ WHERE posting.kind = 'call'
    AND posting.contra_account_id = %(viewer_id)s
    AND posting.contra_book = 'sales'
  GROUP BY posting.currency
@@ -178,11 +144,8 @@ unless = ["account", "prefix"]
 SELECT posting.currency,
        -sum(posting.amount_micros) -- viewer
        sum(posting.amount_micros) -- operator
-  FROM ledger_transaction
-  JOIN posting USING (transaction_id)
- WHERE ledger_transaction.posted_at >= %(begin)s
-   AND ledger_transaction.posted_at < %(end)s
-   AND ledger_transaction.kind = 'call'
+  FROM ledger_between(%(begin)s, %(end)s, '{month,day}', NULL) AS posting
+ WHERE posting.kind = 'call'
    AND posting.contra_book = 'purchases' -- operator
    AND posting.account_id = %(viewer_id)s -- viewer
  GROUP BY posting.currency

@@ -25,16 +25,22 @@ closing = { title = "Closing", kind = "money", total = "sum" }
 WITH moved AS (
     SELECT account.code,
            account.currency,
-           posting.amount_micros,
-           CASE WHEN ledger_transaction.posted_at < %(begin)s THEN 'opening'
-                WHEN ledger_transaction.kind = 'card' AND posting.amount_micros < 0 THEN 'expiry'
-                ELSE ledger_transaction.kind END AS kind
-      FROM account
-      JOIN posting ON posting.account_id = account.account_id
-      JOIN ledger_transaction USING (transaction_id)
+           part.kind,
+           part.amount_micros
+      FROM (SELECT account_id, 'opening' AS kind, amount_micros, 0 AS debit_micros
+              FROM ledger_between('-infinity', %(begin)s, '{month,day}', NULL)
+             UNION ALL
+            SELECT account_id, kind, amount_micros, debit_micros
+              FROM ledger_between(%(begin)s, %(end)s, '{month,day}', NULL)) AS posting
+      JOIN account USING (account_id)
+     -- What a card loses is what expired of it, or was on it when it was made void.
+     CROSS JOIN LATERAL (
+           SELECT CASE posting.kind WHEN 'card' THEN posting.debit_micros ELSE 0 END AS micros)
+           AS expired
+     CROSS JOIN LATERAL (VALUES (posting.kind, posting.amount_micros - expired.micros),
+                                ('expiry', expired.micros)) AS part (kind, amount_micros)
      WHERE account.prepaid
        AND account.parent_id = %(viewer_id)s
-       AND ledger_transaction.posted_at < %(end)s
        AND (%(account)s::bigint IS NULL OR account.account_id = %(account)s)
 ), summed AS (
     SELECT CASE WHEN %(by_account)s THEN code ELSE '' END AS account,
@@ -68,9 +74,7 @@ SELECT account.currency,
   FROM account
   LEFT JOIN (SELECT posting.account_id,
                     sum(posting.amount_micros) AS amount_micros
-               FROM ledger_transaction
-               JOIN posting USING (transaction_id)
-              WHERE ledger_transaction.posted_at >= %(end)s
+               FROM ledger_between(%(end)s, 'infinity', '{month,day}', NULL) AS posting
               GROUP BY posting.account_id) AS later USING (account_id)
  WHERE account.prepaid
    AND account.parent_id = %(viewer_id)s

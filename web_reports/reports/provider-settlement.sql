@@ -4,6 +4,8 @@ about = "What providers carried by our count, by their own codes, and what they 
 period = "last-month"
 operator_only = true
 default_group = ["provider", "prefix"]
+free = ["month", "day"]
+spans = [{ name = "own row", of = ["provider", "prefix", "destination"] }]
 
 [parameters]
 provider = { kind = "account", about = "Only this provider." }
@@ -21,19 +23,7 @@ minutes = { title = "Minutes", kind = "minutes", total = "sum" }
 cost = { title = "Cost", kind = "money", total = "sum" }
 */
 WITH charged AS (
-    SELECT hour, party_id, own_rate_id, currency, calls, corrections, billed_seconds, amount_micros
-      FROM charge_hour
-     WHERE %(rolled)s
-       AND cut = 'all'
-       AND level = -1
-       AND hour >= %(begin)s
-       AND hour < %(end)s
-       AND hour NOT IN (SELECT hour FROM rollup_stale WHERE rollup = 'charge')
-     UNION ALL
-    SELECT hour, party_id, own_rate_id, currency, calls, corrections, billed_seconds, amount_micros
-      FROM uncounted_charges(%(begin)s, %(end)s, %(rolled)s)
-     WHERE cut = 'all'
-       AND level = -1
+{charges}
 )
 SELECT {group}
        charged.currency,
@@ -44,7 +34,8 @@ SELECT {group}
   FROM charged
   JOIN account AS provider ON provider.account_id = charged.party_id
   LEFT JOIN rate ON rate.rate_id = charged.own_rate_id
- WHERE (%(provider)s::bigint IS NULL OR charged.party_id = %(provider)s)
+ WHERE charged.level = -1
+   AND (%(provider)s::bigint IS NULL OR charged.party_id = %(provider)s)
  GROUP BY {by} charged.currency
  ORDER BY {by} charged.currency
 
@@ -54,11 +45,8 @@ column = "cost"
 */
 SELECT posting.currency,
        sum(posting.amount_micros)
-  FROM ledger_transaction
-  JOIN posting USING (transaction_id)
- WHERE ledger_transaction.posted_at >= %(begin)s
-   AND ledger_transaction.posted_at < %(end)s
-   AND ledger_transaction.kind = 'call'
+  FROM ledger_between(%(begin)s, %(end)s, '{month,day}', NULL) AS posting
+ WHERE posting.kind = 'call'
    AND posting.contra_book = 'purchases'
    AND (%(provider)s::bigint IS NULL OR posting.account_id = %(provider)s)
  GROUP BY posting.currency

@@ -2,6 +2,7 @@
 title = "Reseller settlement"
 about = "What resellers sold calls for, what they owe for them, and what they have paid."
 period = "last-month"
+spans = [{ name = "party account", of = ["reseller"] }]
 
 [parameters]
 reseller = { kind = "account", about = "Only this reseller and those below it." }
@@ -29,19 +30,7 @@ WITH reseller AS (
        AND account_id <> %(viewer_id)s
        AND (%(reseller)s::bigint IS NULL OR chain @> ARRAY[%(reseller)s::bigint])
 ), charged AS (
-    SELECT party_id, level, currency, billed_seconds, amount_micros
-      FROM charge_hour
-     WHERE %(rolled)s
-       AND cut = 'all'
-       AND level >= 0
-       AND hour >= %(begin)s
-       AND hour < %(end)s
-       AND hour NOT IN (SELECT hour FROM rollup_stale WHERE rollup = 'charge')
-     UNION ALL
-    SELECT party_id, level, currency, billed_seconds, amount_micros
-      FROM uncounted_charges(%(begin)s, %(end)s, %(rolled)s)
-     WHERE cut = 'all'
-       AND level >= 0
+{charges}
 ), paid AS (
     SELECT charged.party_id,
            charged.currency,
@@ -50,6 +39,7 @@ WITH reseller AS (
            sum(charged.amount_micros) AS amount_micros
       FROM charged
       JOIN account AS party ON party.account_id = charged.party_id
+     WHERE charged.level >= 0
      GROUP BY charged.party_id, charged.currency, party.parent_id
 ), line AS (
     SELECT parent_id AS account_id, currency, seconds, amount_micros AS retail,
@@ -64,13 +54,10 @@ WITH reseller AS (
            0,
            0,
            0,
-           CASE ledger_transaction.kind WHEN 'fee' THEN -posting.amount_micros ELSE 0 END,
-           CASE ledger_transaction.kind WHEN 'fee' THEN 0 ELSE posting.amount_micros END
-      FROM ledger_transaction
-      JOIN posting USING (transaction_id)
-     WHERE ledger_transaction.posted_at >= %(begin)s
-       AND ledger_transaction.posted_at < %(end)s
-       AND ledger_transaction.kind IN ('fee', 'payment', 'refund')
+           CASE posting.kind WHEN 'fee' THEN -posting.amount_micros ELSE 0 END,
+           CASE posting.kind WHEN 'fee' THEN 0 ELSE posting.amount_micros END
+      FROM ledger_between(%(begin)s, %(end)s, '{month,day}', NULL) AS posting
+     WHERE posting.kind IN ('fee', 'payment', 'refund')
        AND posting.account_id IN (SELECT account_id FROM reseller)
 )
 SELECT reseller.code AS reseller,
@@ -96,12 +83,9 @@ column = "wholesale"
 */
 SELECT posting.currency,
        -sum(posting.amount_micros)
-  FROM ledger_transaction
-  JOIN posting USING (transaction_id)
+  FROM ledger_between(%(begin)s, %(end)s, '{month,day}', NULL) AS posting
   JOIN account ON account.account_id = posting.account_id
- WHERE ledger_transaction.posted_at >= %(begin)s
-   AND ledger_transaction.posted_at < %(end)s
-   AND ledger_transaction.kind = 'call'
+ WHERE posting.kind = 'call'
    AND account.kind = 'reseller'
    AND account.account_id <> %(viewer_id)s
    AND (%(reseller)s::bigint IS NULL OR account.chain @> ARRAY[%(reseller)s::bigint])
@@ -113,12 +97,9 @@ column = "retail"
 */
 SELECT posting.currency,
        -sum(posting.amount_micros)
-  FROM ledger_transaction
-  JOIN posting USING (transaction_id)
+  FROM ledger_between(%(begin)s, %(end)s, '{month,day}', NULL) AS posting
   JOIN account AS seller ON seller.account_id = posting.contra_account_id
- WHERE ledger_transaction.posted_at >= %(begin)s
-   AND ledger_transaction.posted_at < %(end)s
-   AND ledger_transaction.kind = 'call'
+ WHERE posting.kind = 'call'
    AND posting.contra_book = 'sales'
    AND seller.kind = 'reseller'
    AND seller.account_id <> %(viewer_id)s

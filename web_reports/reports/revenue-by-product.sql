@@ -3,6 +3,8 @@ title = "Revenue by product"
 about = "What was sold to accounts directly below, by kind of product and when it was posted."
 period = "this-month"
 default_group = ["product"]
+free = ["month", "day"]
+spans = [{ name = "party account", of = ["product", "account"] }]
 chart = { label = "product", value = "revenue" }
 
 [parameters]
@@ -19,19 +21,7 @@ minutes = { title = "Minutes", kind = "minutes", total = "sum" }
 revenue = { title = "Revenue", kind = "money", total = "sum" }
 */
 WITH charged AS (
-    SELECT hour, account_id, party_id, level, rate_id, currency, calls, billed_seconds, amount_micros
-      FROM charge_hour
-     WHERE %(rolled)s
-       AND cut = 'all'
-       AND level >= 0
-       AND hour >= %(begin)s
-       AND hour < %(end)s
-       AND hour NOT IN (SELECT hour FROM rollup_stale WHERE rollup = 'charge')
-     UNION ALL
-    SELECT hour, account_id, party_id, level, rate_id, currency, calls, billed_seconds, amount_micros
-      FROM uncounted_charges(%(begin)s, %(end)s, %(rolled)s)
-     WHERE cut = 'all'
-       AND level >= 0
+{charges}
 ), sold AS (
     SELECT charged.hour AS at,
            charged.party_id AS account_id,
@@ -45,6 +35,7 @@ WITH charged AS (
            charged.amount_micros
       FROM charged
       LEFT JOIN account AS caller ON caller.account_id = charged.account_id
+     WHERE charged.level >= 0
      UNION ALL
     SELECT ledger_transaction.posted_at,
            posting.account_id,
@@ -97,12 +88,9 @@ column = "revenue"
 */
 SELECT posting.currency,
        -sum(posting.amount_micros)
-  FROM ledger_transaction
-  JOIN posting USING (transaction_id)
+  FROM ledger_between(%(begin)s, %(end)s, '{month,day}', NULL) AS posting
   JOIN account ON account.account_id = posting.account_id
- WHERE ledger_transaction.posted_at >= %(begin)s
-   AND ledger_transaction.posted_at < %(end)s
-   AND posting.contra_account_id = %(viewer_id)s
+ WHERE posting.contra_account_id = %(viewer_id)s
    AND posting.contra_book IN ('sales', 'fees')
    AND account.kind <> 'provider'
    AND (%(account)s::bigint IS NULL OR posting.account_id = %(account)s)

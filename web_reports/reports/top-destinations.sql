@@ -5,6 +5,13 @@ period = "this-month"
 default_group = ["destination"]
 free = ["limit"]
 cuts = [{ name = "destination", of = ["destination", "prefix"], operator_only = true }]
+spans = [
+    { name = "provider destination", of = ["destination", "prefix"], operator_only = true },
+    { name = "account", of = ["account"], operator_only = true },
+    { name = "account destination", of = ["account", "destination", "prefix"], widths = ["month"], operator_only = true },
+    { name = "party account", of = ["account"] },
+    { name = "party destination", of = ["destination", "prefix"], widths = ["month"] },
+]
 chart = { label = "destination", value = "revenue" }
 
 [parameters]
@@ -22,37 +29,7 @@ revenue = { title = "Revenue", kind = "money", total = "sum" }
 share = { title = "Share", kind = "percent" }
 */
 WITH charged AS (
-    SELECT hour,
-           account_id,
-           party_id,
-           level,
-           provider_id, -- operator
-           rate_id,
-           prefix,
-           currency,
-           calls,
-           billed_seconds,
-           amount_micros
-      FROM charge_hour
-     WHERE %(rolled)s
-       AND cut = %(cut)s
-       AND hour >= %(begin)s
-       AND hour < %(end)s
-       AND hour NOT IN (SELECT hour FROM rollup_stale WHERE rollup = 'charge')
-     UNION ALL
-    SELECT hour,
-           account_id,
-           party_id,
-           level,
-           provider_id, -- operator
-           rate_id,
-           prefix,
-           currency,
-           calls,
-           billed_seconds,
-           amount_micros
-      FROM uncounted_charges(%(begin)s, %(end)s, %(rolled)s)
-     WHERE cut = %(cut)s
+{charges}
 )
 SELECT {group}
        charged.currency,
@@ -67,7 +44,7 @@ SELECT {group}
   LEFT JOIN account AS caller ON caller.account_id = charged.account_id
   LEFT JOIN rate ON rate.rate_id = charged.rate_id
  WHERE charged.level >= 0
-   AND (%(cut)s <> 'all'
+   AND (charged.party_id = 0
         OR party.parent_id = %(viewer_id)s
         OR charged.level = 0 AND charged.party_id = %(viewer_id)s)
    AND (%(account)s::bigint IS NULL OR caller.chain @> ARRAY[%(account)s::bigint])

@@ -9,6 +9,12 @@ cuts = [
     { name = "account", of = ["account"] },
     { name = "destination", of = ["destination", "prefix"], operator_only = true },
 ]
+spans = [
+    { name = "account", of = ["account"] },
+    { name = "account route", of = ["account", "route", "provider"], operator_only = true },
+    { name = "route destination", of = ["route", "provider", "destination", "prefix"], operator_only = true },
+    { name = "account destination", of = ["account", "destination", "prefix"], widths = ["month"] },
+]
 chart = { label = "day", value = "minutes" }
 
 [parameters]
@@ -40,41 +46,7 @@ timed = { title = "Timed", kind = "integer", total = "sum" }
 setup_ms = { title = "Time to answer", kind = "milliseconds", total = "sum" }
 */
 WITH counted AS (
-    SELECT hour,
-           account_id,
-           resource_group_id, -- operator
-           rate_id,
-           prefix,
-           attempts,
-           answered,
-           effective,
-           refused,
-           seconds,
-           timed,
-           setup_ms,
-           longest_seconds
-      FROM call_hour
-     WHERE %(rolled)s
-       AND cut = %(cut)s
-       AND hour >= %(begin)s
-       AND hour < %(end)s
-       AND hour NOT IN (SELECT hour FROM rollup_stale WHERE rollup = 'call')
-     UNION ALL
-    SELECT hour,
-           account_id,
-           resource_group_id, -- operator
-           rate_id,
-           prefix,
-           attempts,
-           answered,
-           effective,
-           refused,
-           seconds,
-           timed,
-           setup_ms,
-           longest_seconds
-      FROM uncounted_calls(%(begin)s, %(end)s, %(rolled)s)
-     WHERE cut = %(cut)s
+{calls}
 )
 SELECT {group}
        sum(counted.attempts) AS attempts,
@@ -103,8 +75,21 @@ column = "attempts"
 unless = ["account", "prefix", "route"]
 */
 SELECT '',
-       count(*)
-  FROM cdr
- WHERE ended_at >= %(begin)s
-   AND ended_at < %(end)s
-   AND refusal IS NULL
+       sum(attempts)
+  FROM (SELECT counted.attempts
+          FROM hours_within('call', %(begin)s, %(end)s, '{}', NULL) AS part
+         CROSS JOIN LATERAL (
+               SELECT attempts
+                 FROM call_hour
+                WHERE cut = 'route' -- operator
+                WHERE cut = 'account' -- viewer
+                  AND hour >= part.begins
+                  AND hour < part.ends
+               OFFSET 0) AS counted
+         WHERE %(rolled)s
+         UNION ALL
+        SELECT attempts
+          FROM uncounted_calls(%(begin)s, %(end)s, %(rolled)s)
+         WHERE cut = 'route' -- operator
+         WHERE cut = 'account' -- viewer
+       ) AS hours
