@@ -32,6 +32,7 @@ from aaa_server.charging.requests import (
 )
 from aaa_server.rating.lcr import STRATEGIES
 from aaa_server.storage import payments, viewer
+from aaa_server.storage.accounts import have_numbers_read_again
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -68,8 +69,11 @@ GROUP_NAMES = {number: f"RG_{number}" for number in (*OUTBOUND, INBOUND)}
 TARIFFS = (*RATE_GROUPS, 11, 12, 13)  # of rate groups, of outbound resource groups
 PREFIXES = ("44", "4420", "449", "1")
 EMERGENCY = "112"
-DID = "34931000000"
-NUMBERS = ("442071838750", "4490123456", "12125551212", "99442071838750", "5511987654", "")
+DID = "442079460100"
+NUMBERS = (
+    *("442071838750", "4490123456", "12125551212", "99442071838750", "5511987654", ""),
+    *(DID, DID),
+)
 TECH_PREFIX = "99"
 PASSWORD = b"open sesame"
 PIN = b"4711"
@@ -629,7 +633,8 @@ def build(cursor: Cursor, world: World) -> None:
     _insert(
         cursor,
         "rate_group",
-        ("rate_group_id", "owner_id", "name", "tariff_id", "strategy", "markup_ppm"),
+        ("rate_group_id", "owner_id", "name", "tariff_id", "strategy", "markup_ppm",
+         "on_net_per_minute_nanos"),
         [
             (
                 number,
@@ -638,10 +643,11 @@ def build(cursor: Cursor, world: World) -> None:
                 number,
                 world.strategies[number],
                 world.markups[number],
+                300_000_000 if number == RATE_GROUPS[0] else None,
             )
             for number in RATE_GROUPS
         ],
-    )
+    )  # fmt: skip
     _build_accounts(cursor, world)
     _build_groups(cursor, world)
     _insert(
@@ -824,6 +830,8 @@ def _top_up(cursor: Cursor, _at: datetime, account_id: int, micros: int, referen
 def _set_account(
     cursor: Cursor, _at: datetime, account_id: int, column: str, value: object
 ) -> None:
+    if column == "status":
+        have_numbers_read_again(cursor, account_id)
     # A prepaid account has no credit limit.
     statement = sql.SQL("UPDATE account SET {} = %s WHERE account_id = %s{}").format(
         sql.Identifier(column),
