@@ -109,7 +109,8 @@ class PortalConfig:
 class WorkerConfig:
     """How often each job runs, and how long records are kept; 0 days or months: for ever.
 
-    `ring_seconds` is how long a call may have rung of whose answer nobody has told.
+    `ring_seconds` is how long a call may have rung of whose answer nobody has told. What is
+    invoiced, written, mailed or reminded of is said for each issuer: `sky-aaa invoice schedule`.
     """
 
     fees_seconds: int = _number(3_600, minimum=1, maximum=86_400)
@@ -119,6 +120,14 @@ class WorkerConfig:
     expiry_seconds: int = _number(300, minimum=1, maximum=86_400)
     call_records_seconds: int = _number(21_600, minimum=1, maximum=86_400)
     rollups_seconds: int = _number(300, minimum=1, maximum=86_400)
+    invoice_run_seconds: int = _number(900, minimum=1, maximum=86_400)
+    invoice_documents_seconds: int = _number(300, minimum=1, maximum=86_400)
+    invoice_folder: Path = Path("var/invoices")
+    invoice_mail_seconds: int = _number(60, minimum=1, maximum=86_400)
+    reminders_seconds: int = _number(3_600, minimum=1, maximum=86_400)
+    scheduled_reports_seconds: int = _number(60, minimum=1, maximum=86_400)
+    mail_tries_max: int = _number(12, minimum=1, maximum=1_000)
+    mail_megabytes_max: int = _number(10, minimum=1, maximum=1_000)
     housekeeping_seconds: int = _number(86_400, minimum=1, maximum=604_800)
     event_days: int = _number(400, minimum=0, maximum=100_000)
     call_record_months: int = _number(0, minimum=0, maximum=1_200)
@@ -156,7 +165,7 @@ class SwitchAgentConfig:
 
 @dataclass(frozen=True, slots=True)
 class SmtpConfig:
-    """The mail server that invoices and reminders are given to; "" for `host`: none.
+    """The mail server that invoices, reminders and reports are given to; "" for `host`: none.
 
     `sender` "" is the issuer's own address; `user` "" does not log in.
     """

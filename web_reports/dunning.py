@@ -58,13 +58,16 @@ def _mail(
     """To whom the reminder went, or why it did not: the step is taken all the same."""
     if not smtp.host:
         return "no mail server is configured"
-    with transaction(connection) as cursor:
-        loaded = load(cursor, operator, invoices.get(cursor, operator, one.invoice_id))
-    try:
-        letter = invoice_mail.letter(smtp, loaded, step=one.step, recipient="", now=now)
-    except BadValue as problem:
-        return str(problem)
-    mailed = invoice_mail.send(smtp, letter)
-    with transaction(connection) as cursor:
-        invoice_mails.note(cursor, operator, loaded.invoice, mailed)
+    with invoice_mails.alone(connection, one.invoice_id):
+        with transaction(connection) as cursor:
+            loaded = load(cursor, operator, invoices.get(cursor, operator, one.invoice_id))
+            if invoice_mails.sent_before(cursor, loaded.invoice, f"reminder-{one.step}"):
+                return "the worker has mailed it"
+        try:
+            letter = invoice_mail.letter(smtp, loaded, step=one.step, recipient="", now=now)
+        except BadValue as problem:
+            return str(problem)
+        mailed = invoice_mail.send_once(smtp, letter)
+        with transaction(connection) as cursor:
+            invoice_mails.note(cursor, operator, loaded.invoice, mailed)
     return mailed.problem or mailed.recipient

@@ -55,7 +55,10 @@ def _write_one(connection: Connection, as_code: str, folder: Path, invoice_id: i
     with transaction(connection) as cursor:
         eyes = viewer.enter(cursor, as_code) if as_code else viewer.operator(cursor)
         one = invoices.get(cursor, eyes, invoice_id)
-        path = folder / f"{one.name.replace('/', '_')}.pdf"
+        # Who sees several issuers' invoices may see one number twice.
+        own = eyes.kind == "customer" or one.issuer_id == eyes.account_id
+        prefix = "" if own else f"{one.issuer_code or 'operator'}-"
+        path = folder / f"{(prefix + one.name).replace('/', '_')}.pdf"
         if path.exists():
             return False
         content = invoice_document.pdf(load(cursor, eyes, one))

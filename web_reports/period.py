@@ -12,7 +12,7 @@ from aaa_server.storage.problem import BadValue
 HOUR = timedelta(hours=1)
 PRESETS = (
     "today", "yesterday", "this-week", "last-week", "this-month", "last-month",
-    "this-quarter", "last-quarter", "this-year", "last-year",
+    "this-quarter", "last-quarter", "this-year", "last-year", "last-day",
 )  # fmt: skip
 FORMS = "2026, 2026-Q4, 2026-11 and 2026-11-22"
 
@@ -84,7 +84,7 @@ def _month(year: int, month: int) -> date:
 def _preset(name: str, today: date) -> tuple[date, date]:
     which, _, unit = name.partition("-")
     back = 1 if which in ("last", "yesterday") else 0
-    if not unit:
+    if unit in ("", "day"):
         begin = today - timedelta(days=back)
         return begin, begin + timedelta(days=1)
     if unit == "week":

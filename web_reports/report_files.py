@@ -222,14 +222,14 @@ def describe(result: Result, speaker: Speaker) -> str:
     """Period, what else was asked, and as of when, in one line."""
     parts = []
     if result.period is not None:
-        parts.append(f"{_period_text(result.period, speaker)} ({result.zone.key})")
+        parts.append(f"{period_text(result.period, speaker)} ({result.zone.key})")
     parts += [f"{name.replace('_', ' ')} {value}" for name, value in result.asked.items()]
     parts.append(f"{speaker.say('as of')} {speaker.time(result.as_of)}")
     parts.append(result.reader)
     return ", ".join(parts)
 
 
-def _period_text(period: Period, speaker: Speaker) -> str:
+def period_text(period: Period, speaker: Speaker) -> str:
     """Its first and its last day; begin and end where it is not whole days."""
     begin, end = (one.astimezone(period.zone) for one in (period.begin, period.end))
     if any(one.time() != time() for one in (begin, end)):

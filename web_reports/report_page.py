@@ -86,12 +86,13 @@ def _chart(result: Result, rows: list[tuple[Any, ...]], speaker: Speaker, size: 
     return chart(title, result.columns[label], result.columns[value], pairs, speaker, size)
 
 
-def write_html(result: Result, file: IO[str], *, ties: bool) -> None:
+def write_html(result: Result, file: IO[str], *, ties: bool, footer: str = "") -> None:
     """A page of its own: nothing is loaded from anywhere, and it prints well."""
     style = (_HERE / "static" / "report.css").read_text(encoding="utf-8")
     try:
         template = environment().get_template("report.html.jinja")
-        page = template.render(style=style, **content(result, most=PAGE_ROWS_MAX, ties=ties))
+        shown = content(result, most=PAGE_ROWS_MAX, ties=ties)
+        page = template.render(style=style, footer=footer, **shown)
     except TemplateError as error:
         raise TemplateProblem(_where(error)) from error
     file.write(page)

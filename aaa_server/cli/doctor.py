@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from psycopg2.extensions import connection as Connection
     from psycopg2.extensions import cursor as Cursor
 
+    from aaa_server.config import SmtpConfig
     from aaa_server.storage.findings import Server
     from aaa_server.storage.viewer import Viewer
 
@@ -260,6 +261,7 @@ def _database(session: Session, connection: Connection) -> Iterator[Finding]:
             return
         yield from _secrets(session, cursor)
         yield from _clients(session, cursor, operator)
+        yield from _mail(session, cursor, operator)
         for trouble in findings.troubles(cursor):
             level, what, do = FAULTS[trouble.fault]
             more = f" and {trouble.affected - len(trouble.names)} more"
@@ -350,3 +352,47 @@ def _clients(session: Session, cursor: Cursor, operator: Viewer) -> Iterator[Fin
                 "requests need no Message-Authenticator and may carry Proxy-State (CVE-2024-3596)",
                 f"sky-aaa client set {client.name} --limit-proxy-state yes",
             )
+
+
+def _mail(session: Session, cursor: Cursor, operator: Viewer) -> Iterator[Finding]:
+    """The mail server, where anything is to be mailed; and what keeps jobs from their work."""
+    from aaa_server.storage import invoice_schedules, job_problems, report_schedules
+
+    smtp = session.config.smtp
+    schedules = invoice_schedules.list_schedules(cursor, operator)
+    wanted = report_schedules.waits(cursor) or any(
+        one.mail_since or one.remind_since for one in schedules
+    )
+    if smtp.host:
+        yield _mail_server(smtp)
+    elif wanted:
+        yield Finding(
+            "problem",
+            "mail server",
+            "none is configured: invoices, reminders or reports that are to be mailed wait",
+            "[smtp] host, port, user, and SKY_AAA_SMTP_PASSWORD_FILE",
+        )
+    for one in job_problems.list_problems(cursor, operator):
+        if one.job != "mail-server":
+            since = f"since {one.since:%Y-%m-%d %H:%M}Z"
+            yield Finding(
+                "problem",
+                f"job {one.job}",
+                f"{one.account_code}, {since}: {one.problem}",
+                f"mend it, then sky-aaa jobs run {one.job}; or wait for the worker",
+            )
+
+
+def _mail_server(smtp: SmtpConfig) -> Finding:
+    from web_reports.outbox import Outbox, ServerTrouble
+
+    outbox = Outbox(smtp)
+    try:
+        outbox.check()
+    except ServerTrouble as error:
+        return Finding(
+            "problem", "mail server", str(error), "[smtp] of the configuration, or the server there"
+        )
+    finally:
+        outbox.close()
+    return Finding("ok", "mail server", f"{smtp.host}:{smtp.port} answers")

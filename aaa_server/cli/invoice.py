@@ -12,6 +12,7 @@ from zoneinfo import ZoneInfo
 import click
 
 from aaa_server.cli.context import BadData, Failure, Session, Work, pass_session
+from aaa_server.cli.invoice_schedule import schedule
 from aaa_server.cli.output import Things, amount, output_option, percent, show_record, show_rows
 from aaa_server.cli.values import AMOUNT, WHEN
 from aaa_server.storage import accounts, invoice_mails, invoices, payments
@@ -80,18 +81,14 @@ def run(session: Session, period: str, code: str | None, drafts: bool, dry_run: 
 
 
 def _bill(work: Work, buyer: Buyer, span: Span, *, drafts: bool, dry_run: bool) -> Outcome:
+    from web_reports import invoice_run
+
     if dry_run:
         return invoices.rehearse(work.cursor, work.viewer, buyer, span)
     now = datetime.now(UTC)
-    outcome = invoices.bill(work.cursor, work.viewer, buyer, span, now, issue=not drafts)
-    if outcome.what in ("issued", "draft"):
-        work.note(
-            f"invoice {'draft' if drafts else 'issue'}",
-            outcome.number,
-            after=_outcome(outcome),
-            acting_as_id=buyer.issuer_id,
-        )
-    return outcome
+    return invoice_run.bill(
+        work.cursor, work.viewer, buyer, span, now, actor=work.actor, issue=not drafts
+    )
 
 
 def _outcome(one: Outcome) -> Row:
@@ -175,6 +172,9 @@ def _name_options(command: Callable[..., None]) -> Callable[..., None]:
         "--issuer", default="", metavar="CODE", help="Where two have the number."
     )(command)
     return click.argument("number")(command)
+
+
+_reason_option = click.option("--reason", required=True, help="Stands on the credit note.")
 
 
 @invoice.command()
@@ -327,12 +327,8 @@ def pdfs(session: Session, period: str, code: str | None, folder: str, processes
 @pass_session
 def issue(session: Session, number: str, issuer: str) -> None:
     """Give the draft NUMBER its number."""
-    with session.transaction() as work:
-        one = invoices.find(work.cursor, work.viewer, number, issuer=issuer)
-        done = invoices.issue_draft(work.cursor, work.viewer, one, datetime.now(UTC))
-        record = _issued(one, done)
-        work.note("invoice issue", done.number, after=record, acting_as_id=one.issuer_id)
-    show_record(session, record)
+    _change(session, number, issuer, "issue", lambda work, one, now: invoices.issue_draft(
+        work.cursor, work.viewer, one, now))  # fmt: skip
 
 
 @invoice.command()
@@ -349,32 +345,42 @@ def discard(session: Session, number: str, issuer: str) -> None:
 @invoice.command()
 @_name_options
 @click.argument("amount_", metavar="AMOUNT", type=AMOUNT)
-@click.option("--reason", required=True, help="Stands on the credit note.")
+@_reason_option
 @output_option
 @pass_session
 def credit(session: Session, number: str, issuer: str, amount_: int, reason: str) -> None:
     """Give AMOUNT of invoice NUMBER back by a credit note, with the tax that goes with it."""
-    with session.transaction() as work:
-        one = invoices.find(work.cursor, work.viewer, number, issuer=issuer)
-        now = datetime.now(UTC)
-        done = invoices.credit(work.cursor, work.viewer, one, amount_, reason, now)
-        record = {**_issued(one, done), "corrects": one.number}
-        work.note("invoice credit", one.number, after=record, acting_as_id=one.issuer_id)
-    show_record(session, record)
+    _change(session, number, issuer, "credit", lambda work, one, now: invoices.credit(
+        work.cursor, work.viewer, one, amount_, reason, now))  # fmt: skip
 
 
 @invoice.command()
 @_name_options
-@click.option("--reason", required=True, help="Stands on the credit note.")
+@_reason_option
 @output_option
 @pass_session
 def void(session: Session, number: str, issuer: str, reason: str) -> None:
     """Take invoice NUMBER back by a credit note; its calls are invoiced by the next run."""
+    _change(session, number, issuer, "void", lambda work, one, now: invoices.void(
+        work.cursor, work.viewer, one, reason, now))  # fmt: skip
+
+
+def _change(
+    session: Session,
+    number: str,
+    issuer: str,
+    deed: str,
+    do: Callable[[Work, Invoice, datetime], Issued],
+) -> None:
+    """Do it, write it into the audit log under the invoice's number, and show what came of it."""
     with session.transaction() as work:
         one = invoices.find(work.cursor, work.viewer, number, issuer=issuer)
-        done = invoices.void(work.cursor, work.viewer, one, reason, datetime.now(UTC))
-        record = {**_issued(one, done), "corrects": one.number}
-        work.note("invoice void", one.number, after=record, acting_as_id=one.issuer_id)
+        done = do(work, one, datetime.now(UTC))
+        record = _issued(one, done)
+        if one.number:
+            record["corrects"] = one.number
+        subject = one.number or done.number
+        work.note(f"invoice {deed}", subject, after=record, acting_as_id=one.issuer_id)
     show_record(session, record)
 
 
@@ -451,16 +457,21 @@ def send(session: Session, number: str, issuer: str, to: str, again: bool) -> No
             require(work.viewer, Deed.BILL, one.account_chain, one.account_code)
             if one.status == "draft":
                 raise Failure(f"{one.name} is a draft: it is sent when it is issued")
-            if not again and invoice_mails.sent_before(work.cursor, one, "invoice"):
-                raise Failure(f"{one.number} was sent before: --again sends it once more")
-            loaded = view.load(work.cursor, work.viewer, one)
-            now = datetime.now(UTC)
-            letter = invoice_mail.letter(smtp, loaded, step=0, recipient=to, now=now)
-        # No transaction is open while a mail server thinks.
-        mailed = invoice_mail.send(smtp, letter)
-        with session.transaction(connection) as work:
-            invoice_mails.note(work.cursor, work.viewer, one, mailed)
-            work.note("invoice send", one.number, after=_mailed(mailed), acting_as_id=one.issuer_id)
+        with invoice_mails.alone(connection, one.invoice_id):
+            with session.transaction(connection) as work:
+                if not again and invoice_mails.sent_before(work.cursor, one, "invoice"):
+                    raise Failure(f"{one.number} was sent before: --again sends it once more")
+                loaded = view.load(work.cursor, work.viewer, one)
+                now = datetime.now(UTC)
+                letter = invoice_mail.letter(
+                    smtp, loaded, step=0, recipient=to, now=now, again=again
+                )
+            # No transaction is open while a mail server thinks.
+            mailed = invoice_mail.send_once(smtp, letter)
+            with session.transaction(connection) as work:
+                invoice_mails.note(work.cursor, work.viewer, one, mailed)
+                after = _mailed(mailed)
+                work.note("invoice send", one.number, after=after, acting_as_id=one.issuer_id)
     if mailed.problem:
         raise Failure(f"{one.number} to {mailed.recipient}: {mailed.problem}")
     show_record(session, _mailed(mailed))
@@ -493,7 +504,7 @@ def _mailed(one: Mailed) -> Row:
 def _smtp(session: Session) -> SmtpConfig:
     smtp = session.config.smtp
     if not smtp.host:
-        raise BadData("no mail server is configured: [smtp] host, and see docs/invoices.md")
+        raise BadData("no mail server is configured: [smtp] host, and see docs/operations.md")
     return smtp
 
 
@@ -523,3 +534,6 @@ def _reminded(one: Reminded) -> Row:
         "suspended": one.suspended,
         "mailed": one.mailed,
     }
+
+
+invoice.add_command(schedule)

@@ -35,7 +35,8 @@ def list_(session: Session) -> None:
     with session.transaction() as work:
         states = {state.name: state for state in stored.states(work.cursor)}
         has_worker = stored.has_worker(work.cursor)
-    rows = [_row(job, states.get(job.name)) for job in jobs_of(session.config.worker)]
+    known = jobs_of(session.config.worker, session.config.smtp)
+    rows = [_row(job, states.get(job.name)) for job in known]
     show_rows(session, COLUMNS, rows)
     if not has_worker:
         click.echo("no worker runs: `sky-aaa serve worker`, or `sky-aaa serve`", err=True)
@@ -63,7 +64,7 @@ def run(session: Session, name: str) -> None:
     from aaa_server.worker.jobs import jobs_of
 
     session.operator_only("the worker")
-    known = {job.name: job for job in jobs_of(session.config.worker)}
+    known = {job.name: job for job in jobs_of(session.config.worker, session.config.smtp)}
     if name not in known:
         raise BadData(f"there is no job {name!r}: there are {', '.join(sorted(known))}")
     with session.connection() as connection:

@@ -1,4 +1,4 @@
-"""`sky-aaa report`: every report by name, as a table or a file.
+"""`sky-aaa report`: every report by name, as a table or a file; and by e-mail.
 
 Each report is a command whose options are the parameters of its header.
 """
@@ -16,6 +16,7 @@ import click
 
 from aaa_server.cli.context import BadData, Session, pass_session
 from aaa_server.cli.output import output_option, show_rows
+from aaa_server.cli.report_schedule import schedule
 from aaa_server.storage.problem import NotFound
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ OWN = ("period", "from_", "to", "group_by", "output", "out", "language", "time_z
 
 
 class _Reports(click.Group):
-    """`list`, and a command for each report."""
+    """`list`, `schedule`, and a command for each report."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         from web_reports.report import reports
@@ -94,6 +95,9 @@ def list_(session: Session) -> None:
     if session.output != "table":
         columns = ("report", "title", "about", "period", "group_by", "parameters", "ties_to")
     show_rows(session, columns, rows)
+
+
+report.add_command(schedule)
 
 
 def _command(one: Report) -> click.Command:

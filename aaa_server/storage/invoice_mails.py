@@ -2,25 +2,33 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING, NamedTuple
 
 from aaa_server.rating.money import format_micros
 from aaa_server.storage import accounts, invoice_payments, movements
+from aaa_server.storage.database import transaction
 from aaa_server.storage.movements import Posting
 from aaa_server.storage.viewer import Viewer, as_owner
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from datetime import date, datetime
 
+    from psycopg2.extensions import connection as Connection
     from psycopg2.extensions import cursor as Cursor
 
     from aaa_server.storage.invoices import Invoice
 
 MAILS_AT_ONCE = 500
+MAIL_LOCK = 0x4D41494C  # pg_advisory_lock(int, int) with a number of the invoice
 
 
 class Mailed(NamedTuple):
-    """One line of the log; `problem` '' when the mail server took it."""
+    """One line of the log; `problem` '' when the mail server took it.
+
+    `final`: the worker does not try it again.
+    """
 
     at: datetime
     kind: str
@@ -28,6 +36,7 @@ class Mailed(NamedTuple):
     subject: str
     message_id: str
     problem: str
+    final: bool = False
 
 
 class Reminder(NamedTuple):
@@ -48,8 +57,8 @@ def note(cursor: Cursor, viewer: Viewer, one: Invoice, mailed: Mailed) -> None:
         cursor.execute(
             """
             INSERT INTO invoice_mail (
-                       invoice_id, kind, recipient, subject, at, message_id, problem)
-            VALUES (%s, %s, %s, %s, %s, %s, %s)
+                       invoice_id, kind, recipient, subject, at, message_id, problem, final)
+            VALUES (%s, %s, %s, %s, %s, %s, %s, %s)
             """,
             (
                 one.invoice_id,
@@ -59,6 +68,7 @@ def note(cursor: Cursor, viewer: Viewer, one: Invoice, mailed: Mailed) -> None:
                 mailed.at,
                 mailed.message_id,
                 mailed.problem,
+                mailed.final,
             ),
         )
 
@@ -67,7 +77,7 @@ def log_of(cursor: Cursor, one: Invoice) -> list[Mailed]:
     """All mails about the invoice, the oldest first."""
     cursor.execute(
         """
-        SELECT at, kind, recipient, subject, message_id, problem
+        SELECT at, kind, recipient, subject, message_id, problem, final
           FROM invoice_mail
          WHERE invoice_id = %s
          ORDER BY at, invoice_mail_id
@@ -77,15 +87,36 @@ def log_of(cursor: Cursor, one: Invoice) -> list[Mailed]:
     return [Mailed(*row) for row in cursor.fetchall()]
 
 
+@contextlib.contextmanager
+def alone(connection: Connection, invoice_id: int) -> Iterator[None]:
+    """While the block lasts nobody else mails anything about this invoice.
+
+    A lock of the session: it also ends with the process, and holds over commits.
+    """
+    key = (MAIL_LOCK, f"invoice/{invoice_id}")
+    with transaction(connection) as cursor:
+        cursor.execute("SELECT pg_advisory_lock(%s, hashtext(%s))", key)
+    try:
+        yield
+    finally:
+        if not connection.closed:
+            connection.rollback()
+            with transaction(connection) as cursor:
+                cursor.execute("SELECT pg_advisory_unlock(%s, hashtext(%s))", key)
+
+
 def sent_before(cursor: Cursor, one: Invoice, kind: str) -> bool:
     """Whether the mail server has taken such a mail already."""
     return any(mailed.kind == kind and not mailed.problem for mailed in log_of(cursor, one))
 
 
-def due_reminders(cursor: Cursor, today: date) -> list[Reminder]:
+def due_reminders(
+    cursor: Cursor, today: date, *, issuer_id: int | None = None, spaced: bool = False
+) -> list[Reminder]:
     """The next step of each overdue invoice whose day has come, after its issuer's steps.
 
-    Payments that nobody has assigned yet pay first. Runs as the owner.
+    `spaced`: as many days after the step before as the issuer has put between them, however
+    late that one was taken. Payments that nobody has assigned yet pay first. Runs as the owner.
     """
     cursor.execute(
         """
@@ -93,10 +124,11 @@ def due_reminders(cursor: Cursor, today: date) -> list[Reminder]:
           FROM invoice
          WHERE status IN ('issued', 'part-paid')
            AND kind = 'invoice'
-           AND due_date < %s
+           AND due_date < %(today)s
+           AND (%(issuer_id)s::bigint IS NULL OR issuer_id = %(issuer_id)s)
          ORDER BY account_id
         """,
-        (today,),
+        {"today": today, "issuer_id": issuer_id},
     )
     for (account_id,) in cursor.fetchall():
         accounts.lock(cursor, [account_id])
@@ -116,11 +148,20 @@ def due_reminders(cursor: Cursor, today: date) -> list[Reminder]:
            AND dunning_step.step = invoice.dunning_step + 1
          WHERE invoice.status IN ('issued', 'part-paid')
            AND invoice.kind = 'invoice'
-           AND invoice.due_date + dunning_step.days <= %s
+           AND invoice.due_date + dunning_step.days <= %(today)s
+           AND (%(issuer_id)s::bigint IS NULL OR invoice.issuer_id = %(issuer_id)s)
+           AND (NOT %(spaced)s
+                OR invoice.dunned_at IS NULL
+                OR (invoice.dunned_at AT TIME ZONE invoice.time_zone)::date + dunning_step.days
+                   - coalesce((SELECT before.days
+                                 FROM dunning_step AS before
+                                WHERE before.issuer_id = invoice.issuer_id
+                                  AND before.step = invoice.dunning_step),
+                              dunning_step.days) <= %(today)s)
          ORDER BY invoice.invoice_id
-         LIMIT %s
+         LIMIT %(most)s
         """,
-        (today, MAILS_AT_ONCE),
+        {"today": today, "issuer_id": issuer_id, "spaced": spaced, "most": MAILS_AT_ONCE},
     )
     return [Reminder(*row) for row in cursor.fetchall()]
 

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 # pg_advisory_lock(bigint), held by a session: it ends with the process, however that ends.
 WORKER_LOCK = 0x534B5957
+# The same for the session that runs the slow jobs.
+SLOW_LOCK = 0x534B5953
 # pg_advisory_lock(int, int) with a number of the job's name: a job runs once at a time,
 # whoever runs it.
 JOB_LOCKS = 0x534B594A
@@ -32,9 +34,9 @@ class JobState(NamedTuple):
     failures: int
 
 
-def lead(cursor: Cursor) -> bool:
-    """Whether this session is the one worker now; ask once a session."""
-    cursor.execute("SELECT pg_try_advisory_lock(%s)", (WORKER_LOCK,))
+def lead(cursor: Cursor, lock: int = WORKER_LOCK) -> bool:
+    """Whether this session is the one worker now, or runs its slow jobs; ask once a session."""
+    cursor.execute("SELECT pg_try_advisory_lock(%s)", (lock,))
     row = cursor.fetchone()
     return row is not None and bool(row[0])
 

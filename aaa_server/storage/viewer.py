@@ -37,6 +37,7 @@ class Deed(Enum):
     READ_PIN = "read the PIN of"
     BILL = "write invoices for"
     BILL_AS = "write invoices as"
+    SCHEDULE = "schedule reports of"
 
 
 class Viewer(NamedTuple):
@@ -65,8 +66,9 @@ def may(viewer: Viewer, deed: Deed, chain: Sequence[int]) -> bool:
         return False
     if deed is Deed.SEE:
         return True
-    # With the code of a coupon anybody may add to what is its own.
-    if deed is Deed.REDEEM and chain[0] == viewer.account_id:
+    # With the code of a coupon anybody may add to what is its own; and anybody may have sent
+    # again and again what it may look at.
+    if deed in (Deed.REDEEM, Deed.SCHEDULE) and chain[0] == viewer.account_id:
         return True
     if viewer.kind != "reseller":
         return False
@@ -77,7 +79,7 @@ def may(viewer: Viewer, deed: Deed, chain: Sequence[int]) -> bool:
             return chain[0] != viewer.account_id
         case Deed.TOP_UP | Deed.MOVE_MONEY | Deed.REDEEM | Deed.SELL_TO | Deed.READ_PIN | Deed.BILL:
             return len(chain) > 1 and chain[1] == viewer.account_id
-        case Deed.SET_PRICES | Deed.SELL_AS | Deed.ISSUE | Deed.BILL_AS:
+        case Deed.SET_PRICES | Deed.SELL_AS | Deed.ISSUE | Deed.BILL_AS | Deed.SCHEDULE:
             return chain[0] == viewer.account_id
 
 
@@ -106,6 +108,7 @@ def require(viewer: Viewer, deed: Deed, chain: Sequence[int], code: str) -> None
         Deed.READ_PIN: "PINs are for the reseller that sells the card",
         Deed.BILL: "an account is invoiced by its own reseller",
         Deed.BILL_AS: "a seller's own invoices are its own",
+        Deed.SCHEDULE: "a scheduled report is its owner's",
     }.get(deed, "it is not below it")
     raise NotAllowed(f"{viewer.code} may not {deed.value} {code}: {reason}")
 

@@ -14,6 +14,7 @@ from twisted.logger import Logger
 
 from aaa_server.storage import jobs
 from aaa_server.storage.database import reason_of, transaction
+from aaa_server.storage.problem import Problem
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -29,13 +30,25 @@ RETRY_SECONDS_MIN = 10
 RETRY_SECONDS_MAX = 3600
 
 
+class More(str):
+    """What a job did, when there is more to do: it is due again at once, after the others."""
+
+    __slots__ = ()
+
+
 class Job(NamedTuple):
-    """`work` takes a connection and the time, and tells in a few words what it did."""
+    """`work` takes a connection and the time, and tells in a few words what it did.
+
+    `slow` ones wait for mail servers, or write whole months: they have a thread of their own.
+    `interrupt`, from another thread, ends what the database cannot.
+    """
 
     name: str
     every_seconds: int
     work: Work
     purpose: str
+    slow: bool = False
+    interrupt: Callable[[], None] | None = None
 
 
 class Ran(NamedTuple):
@@ -66,7 +79,8 @@ def run_job(connection: Connection, job: Job, now: Callable[[], datetime]) -> Ra
             if ran.problem:
                 _note_failure(connection, job, ran.problem, now())
             else:
-                due_at = now() + timedelta(seconds=job.every_seconds)
+                wait = 0 if isinstance(ran.result, More) else job.every_seconds
+                due_at = now() + timedelta(seconds=wait)
                 jobs.went_well(cursor, job.name, ran.result, at=now(), due_at=due_at)
     finally:
         if not connection.closed:
@@ -79,6 +93,10 @@ def _tried(connection: Connection, job: Job, now: datetime) -> Ran:
     try:
         result = job.work(connection, now)
         connection.commit()
+    except Problem as problem:
+        # In words for people, and no fault of the program: told when it begins.
+        connection.rollback()
+        return Ran(job.name, "", reason_of(problem))
     except Exception as error:
         # Whatever one job does, the others are run.
         if connection.closed:
@@ -93,6 +111,8 @@ def _tried(connection: Connection, job: Job, now: datetime) -> Ran:
 def _note_failure(connection: Connection, job: Job, problem: str, now: datetime) -> None:
     with connection.cursor() as cursor:
         before = {state.name: state.failures for state in jobs.states(cursor)}
+        if not before.get(job.name):
+            log.warn("Job {job}: {problem}", job=job.name, problem=problem)
         delay = retry_seconds(before.get(job.name, 0), job.every_seconds)
         due_at = now + timedelta(seconds=delay)
         jobs.failed(cursor, job.name, problem, at=now, due_at=due_at)

@@ -8,11 +8,15 @@ from aaa_server.worker import alerts, fees, rollups, routes, tables
 from aaa_server.worker.job import Job
 
 if TYPE_CHECKING:
-    from aaa_server.config import WorkerConfig
+    from aaa_server.config import SmtpConfig, WorkerConfig
 
 
-def jobs_of(config: WorkerConfig) -> list[Job]:
+def jobs_of(config: WorkerConfig, smtp: SmtpConfig) -> list[Job]:
     """The jobs with the intervals that the configuration gives them."""
+    return [*_quick(config), *_slow(config, smtp)]
+
+
+def _quick(config: WorkerConfig) -> list[Job]:
     return [
         Job(
             "fees",
@@ -55,5 +59,55 @@ def jobs_of(config: WorkerConfig) -> list[Job]:
             config.housekeeping_seconds,
             tables.housekeeping(config.event_days),
             "Forgets old events and what was used of limits long ago.",
+        ),
+    ]
+
+
+def _slow(config: WorkerConfig, smtp: SmtpConfig) -> list[Job]:
+    """Those that write whole months or wait for the mail server, in the order of a month's end."""
+    # Documents take many modules: only the process that makes them has them.
+    from aaa_server.worker import invoices
+    from aaa_server.worker.mails import InvoiceMail
+    from aaa_server.worker.reports import ScheduledReports
+
+    invoice_mail = InvoiceMail(smtp, config.mail_tries_max)
+    reports = ScheduledReports(smtp, config)
+    return [
+        Job(
+            "invoice-run",
+            config.invoice_run_seconds,
+            invoices.invoice_runs,
+            "Invoices periods that have ended, where `sky-aaa invoice schedule` says so.",
+            slow=True,
+        ),
+        Job(
+            "invoice-documents",
+            config.invoice_documents_seconds,
+            invoices.documents(config.invoice_folder),
+            "Writes the PDFs of new invoices into a folder, where the schedule says so.",
+            slow=True,
+        ),
+        Job(
+            "reminders",
+            config.reminders_seconds,
+            invoices.reminders(smtp),
+            "Takes dunning steps that are due, where the schedule says so.",
+            slow=True,
+        ),
+        Job(
+            "invoice-mail",
+            config.invoice_mail_seconds,
+            invoice_mail,
+            "Mails new invoices and reminders, where the schedule says so.",
+            slow=True,
+            interrupt=invoice_mail.outbox.interrupt,
+        ),
+        Job(
+            "scheduled-reports",
+            config.scheduled_reports_seconds,
+            reports,
+            "Mails the reports of `sky-aaa report schedule`.",
+            slow=True,
+            interrupt=reports.outbox.interrupt,
         ),
     ]

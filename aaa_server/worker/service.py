@@ -2,7 +2,8 @@
 
 The session that runs the jobs holds the lock that makes it the worker. So whoever has lost
 the database has lost the lock too, and commits nothing any more; the next worker has it as
-soon as the database notices that this one is gone.
+soon as the database notices that this one is gone. Jobs that wait for mail servers, or write
+for minutes, have a session, a thread and a lock of their own beside the quick ones.
 """
 
 from __future__ import annotations
@@ -50,10 +51,17 @@ TURN_SECONDS = 1.0  # between two looks for jobs that are due, orders to send, o
 class Shift:
     """The worker's blocking half, for a thread: takes the lock, then runs what is due."""
 
-    def __init__(self, url: str, known: list[Job], now: Callable[[], datetime]) -> None:
+    def __init__(
+        self,
+        url: str,
+        known: list[Job],
+        now: Callable[[], datetime],
+        lock: int = jobs.WORKER_LOCK,
+    ) -> None:
         self.runs: Counter[str] = Counter()
         self.failures: Counter[str] = Counter()
         self.leads = False
+        self._lock = lock
         self._url = url
         self._jobs = known
         self._now = now
@@ -69,7 +77,7 @@ class Shift:
             connection = self._open()
             if not self.leads:
                 with transaction(connection) as cursor:
-                    self.leads = jobs.lead(cursor)
+                    self.leads = jobs.lead(cursor, self._lock)
             for job in due(connection, self._jobs, self._now()) if self.leads else ():
                 if self._stopping:
                     break
@@ -85,14 +93,17 @@ class Shift:
         """Have a running job end at once, from another thread: as if its process were killed."""
         self._stopping = True
         connection = self._connection
-        if connection is None or connection.closed:
-            return
-        with (
-            contextlib.suppress(OSError, psycopg2.Error),
-            # A duplicate: the descriptor itself is libpq's, to be closed once.
-            socket.socket(fileno=os.dup(connection.fileno())) as wire,
-        ):
-            wire.shutdown(socket.SHUT_RDWR)
+        if connection is not None and not connection.closed:
+            with (
+                contextlib.suppress(OSError, psycopg2.Error),
+                # A duplicate: the descriptor itself is libpq's, to be closed once.
+                socket.socket(fileno=os.dup(connection.fileno())) as wire,
+            ):
+                wire.shutdown(socket.SHUT_RDWR)
+        # After the database: what is broken off here is no failure that anybody notes.
+        for job in self._jobs:
+            if job.interrupt is not None:
+                job.interrupt()
 
     def close(self) -> None:
         """End the session, and the lock with it."""
@@ -120,13 +131,16 @@ class Worker(Service):
 
     def __init__(self, config: Config, url: str, keyring: Keyring, reactor: Any) -> None:
         self.started: Deferred[None] | None = None
-        self.shift = Shift(url, jobs_of(config.worker), utc_now)
+        known = jobs_of(config.worker, config.smtp)
+        self.shift = Shift(url, [job for job in known if not job.slow], utc_now)
+        self.slow = Shift(url, [job for job in known if job.slow], utc_now, jobs.SLOW_LOCK)
+        # One count of all jobs.
+        self.slow.runs, self.slow.failures = self.shift.runs, self.shift.failures
         self._reactor = reactor
         self._connection = Connection(url, reactor=reactor, clock=reactor, quiet=True)
         self.disconnects = Disconnects(reactor, self._connection, keyring, config, clock=reactor)
         self._sleeping: set[IDelayedCall] = set()
         self._loops: list[Deferred[None]] = []
-        self._problem = ""
 
     def not_ready(self) -> str:
         """Why no job can run now; '' when they can, here or in another process."""
@@ -138,7 +152,11 @@ class Worker(Service):
 
     async def _start(self) -> None:
         await self._connection.connect()
-        self._loops = [ensureDeferred(self._run_jobs()), ensureDeferred(self._run_orders())]
+        self._loops = [
+            ensureDeferred(self._run_jobs(self.shift, "jobs")),
+            ensureDeferred(self._run_jobs(self.slow, "slow jobs")),
+            ensureDeferred(self._run_orders()),
+        ]
 
     def stopService(self) -> Deferred[None]:
         Service.stopService(self)
@@ -146,29 +164,34 @@ class Worker(Service):
 
     async def _stop(self) -> None:
         self.shift.interrupt()
+        self.slow.interrupt()
         for call in list(self._sleeping):
             call.reset(0)
         self._connection.close()
         for loop in self._loops:
             await loop
         self.shift.close()
+        self.slow.close()
         await self.disconnects.stop()
 
-    async def _run_jobs(self) -> None:
+    async def _run_jobs(self, shift: Shift, what: str) -> None:
+        problem = ""
         while self.running:
-            led = self.shift.leads
+            led = shift.leads
             try:
                 leads = await deferToThreadPool(
-                    self._reactor, self._reactor.getThreadPool(), self.shift.turn
+                    self._reactor, self._reactor.getThreadPool(), shift.turn
                 )
-                self._problem = ""
-                if leads and not led:
+                problem = ""
+                if leads and not led and shift is self.shift:
                     log.info("This process is the worker")
             except DatabaseUnavailable as error:
                 # Said once, not every second.
-                if self.running and str(error) != self._problem:
-                    self._problem = str(error)
-                    log.error("No jobs: the database is lost: {reason}", reason=self._problem)
+                if self.running and str(error) != problem:
+                    problem = str(error)
+                    log.error(
+                        "No {what}: the database is lost: {reason}", what=what, reason=problem
+                    )
             except Exception:  # noqa: BLE001 - one bad turn must not end the work
                 log.failure("The worker's turn failed")
             await self._sleep()

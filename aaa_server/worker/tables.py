@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from aaa_server.storage import cdr_months
+from aaa_server.storage import cdr_months, report_schedules
 from aaa_server.storage import housekeeping as rows
 from aaa_server.storage.database import transaction
 from aaa_server.storage.housekeeping import ROWS_AT_ONCE
@@ -49,7 +49,10 @@ def call_records(kept_months: int) -> Work:
 
 
 def housekeeping(event_days: int) -> Work:
-    """Forgets events and orders to switches after `event_days` (0: never), uses and nonces."""
+    """Forgets events, orders to switches and the log of mailed reports after `event_days`.
+
+    0: never. Uses and nonces are forgotten by themselves.
+    """
 
     def work(connection: Connection, now: datetime) -> str:
         gone = {
@@ -60,9 +63,15 @@ def housekeeping(event_days: int) -> Work:
             before = now - timedelta(days=event_days)
             gone["events"] = _all(connection, rows.forget_events, before)
             gone["orders to switches"] = _all(connection, rows.forget_orders, before)
+            gone["mailed reports"] = _all(connection, forget_deliveries, before)
         return ", ".join(f"{count} {what}" for what, count in gone.items()) + " forgotten"
 
     return work
+
+
+def forget_deliveries(cursor: Cursor, before: datetime) -> int:
+    """Lines of the log of mailed reports; how many, a part at a time."""
+    return report_schedules.forget(cursor, before, ROWS_AT_ONCE)
 
 
 def _all(connection: Connection, forget: Callable[[Cursor, datetime], int], at: datetime) -> int:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from aaa_server.config import WorkerConfig
+from aaa_server.config import SmtpConfig, WorkerConfig
 from aaa_server.storage import jobs
 from aaa_server.storage.database import connect, transaction
 from aaa_server.worker.jobs import jobs_of
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from tests.cli.conftest import Sky
 
-NAMES = [job.name for job in jobs_of(WorkerConfig())]
+NAMES = [job.name for job in jobs_of(WorkerConfig(), SmtpConfig())]
 
 
 def call(connection: Connection, account: str, client: str, *, levels: str = "[[1]]") -> int:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import email
-import socket
-from email import policy
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
-from aiosmtpd.controller import Controller
+
+from tests.mailbox import Mailbox, mail_server
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -18,43 +16,14 @@ if TYPE_CHECKING:
 OCTOBER = ("--period", "2026-10")
 
 
-class Mailbox:
-    """A mail server's other side: keeps what comes, and takes nothing for `refused@`."""
-
-    def __init__(self) -> None:
-        self.messages: list[Any] = []
-        self.recipients: list[str] = []
-
-    async def handle_RCPT(
-        self, _server: Any, _session: Any, envelope: Any, address: str, _options: Any
-    ) -> str:
-        if address.startswith("refused@"):
-            return "550 no such mailbox"
-        envelope.rcpt_tos.append(address)
-        return "250 OK"
-
-    async def handle_DATA(self, _server: Any, _session: Any, envelope: Any) -> str:
-        self.recipients += envelope.rcpt_tos
-        self.messages.append(email.message_from_bytes(envelope.content, policy=policy.default))
-        return "250 taken"
-
-
 @pytest.fixture
 def mailbox(monkeypatch: pytest.MonkeyPatch) -> Iterator[Mailbox]:
     """A mail server that the configuration names."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    box = Mailbox()
-    controller = Controller(box, hostname="127.0.0.1", port=port)
-    controller.start()
-    monkeypatch.setenv("SKY_AAA_SMTP_HOST", "127.0.0.1")
-    monkeypatch.setenv("SKY_AAA_SMTP_PORT", str(port))
-    monkeypatch.setenv("SKY_AAA_SMTP_ENCRYPTION", "none")
-    try:
+    with mail_server() as box:
+        monkeypatch.setenv("SKY_AAA_SMTP_HOST", "127.0.0.1")
+        monkeypatch.setenv("SKY_AAA_SMTP_PORT", str(box.port))
+        monkeypatch.setenv("SKY_AAA_SMTP_ENCRYPTION", "none")
         yield box
-    finally:
-        controller.stop()
 
 
 @pytest.fixture
@@ -94,6 +63,8 @@ def test_it_is_sent_once_unless_said(issued: Sky, mailbox: Mailbox) -> None:
     assert (again.status, "sent before" in again.err) == (1, True)
     assert issued("invoice", "send", "INV-2026-00001", "--again").status == 0
     assert len(mailbox.messages) == 2
+    # No mailbox takes it for the one that it has.
+    assert len({message["Message-ID"] for message in mailbox.messages}) == 2
 
 
 def test_what_the_server_refuses_is_logged(issued: Sky, mailbox: Mailbox) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import psycopg2.errors
 import pytest
 
-from aaa_server.config import WorkerConfig
+from aaa_server.config import SmtpConfig, WorkerConfig
 from aaa_server.storage import cdr_months
 from aaa_server.storage.arrays import bounds
 from aaa_server.storage.charging_sql import PREPARED, SETTINGS
@@ -59,8 +59,10 @@ def places(connection: Connection) -> dict[int, str]:
     return dict(ask(connection, "SELECT call_id, tableoid::regclass::text FROM cdr"))
 
 
-def job(**changes: int) -> Job:
-    [found] = [job for job in jobs_of(WorkerConfig(**changes)) if job.name == "call-records"]
+def job(**changes: Any) -> Job:
+    [found] = [
+        job for job in jobs_of(WorkerConfig(**changes), SmtpConfig()) if job.name == "call-records"
+    ]
     return found
 
 

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 import psycopg2
 import pytest
 
-from aaa_server.config import WorkerConfig
+from aaa_server.config import SmtpConfig, WorkerConfig
 from aaa_server.storage import jobs
 from aaa_server.storage.database import connect, transaction
-from aaa_server.worker.job import Job, due, retry_seconds, run_job
+from aaa_server.worker.job import Job, More, due, retry_seconds, run_job
 from aaa_server.worker.jobs import jobs_of
 
 if TYPE_CHECKING:
@@ -89,6 +89,29 @@ def test_a_job_is_due_at_once_and_then_after_its_interval(
     kept = state(connection, "count")
     assert (kept.result, kept.runs, kept.failures) == ("run 2", 2, 0)
     assert kept.due_at == clock() + 60 * SECOND
+
+
+def test_a_job_with_more_to_do_is_due_at_once_behind_the_others(
+    connection: Connection, clock: Clock
+) -> None:
+    other, _ = counting("other")
+    run_job(connection, other, clock)
+    clock.advance(60)
+    many = Job("many", 3600, lambda _, __: More("100 of 1000"), "does much")
+    assert run_job(connection, many, clock).result == "100 of 1000"
+    assert names(due(connection, [many, other], clock())) == ["many", "other"]
+    clock.advance(1)
+    run_job(connection, many, clock)
+    assert names(due(connection, [many, other], clock())) == ["other", "many"]
+
+
+def test_slow_jobs_have_a_lock_of_their_own(connection: Connection, database_url: str) -> None:
+    first = connect(database_url)
+    with transaction(first) as other, transaction(connection) as cursor:
+        assert jobs.lead(other)
+        assert jobs.lead(cursor, jobs.SLOW_LOCK)
+        assert not jobs.lead(other, jobs.SLOW_LOCK)
+    first.close()
 
 
 def test_a_shorter_interval_counts_from_now(connection: Connection, clock: Clock) -> None:
@@ -206,8 +229,8 @@ def test_there_is_one_worker(connection: Connection, database_url: str) -> None:
 # ------------------------------------------------------------------ the jobs themselves
 
 
-def job_of(name: str, **changes: int) -> Job:
-    [job] = [job for job in jobs_of(WorkerConfig(**changes)) if job.name == name]
+def job_of(name: str, **changes: Any) -> Job:
+    [job] = [job for job in jobs_of(WorkerConfig(**changes), SmtpConfig()) if job.name == name]
     return job
 
 
@@ -325,7 +348,8 @@ def test_what_is_old_is_forgotten_and_the_rest_stays(connection: Connection, clo
     )
     ran = run_job(connection, job_of("housekeeping", event_days=400), clock)
     assert ran.result == (
-        "106 uses of limits, 23 nonces, 399 events, 1 orders to switches forgotten"
+        "106 uses of limits, 23 nonces, 399 events, 1 orders to switches, "
+        "0 mailed reports forgotten"
     )
     assert ask(connection, "SELECT count(*), min(at) FROM event") == [
         (401, NOW - timedelta(days=400))
