@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from babel import Locale
     from psycopg2.extensions import cursor as Cursor
 
+    from aaa_server.rating.invoice import Line, Tax
     from aaa_server.storage.invoices import Call, Invoice
     from aaa_server.storage.viewer import Viewer
 
@@ -36,6 +37,7 @@ ANNEX_CALLS_MAX = 30_000
 # In the PDF so many calls share their cells; a longer text is cut.
 ROWS_A_BLOCK = 5
 CELL_CHARACTERS_MAX = 30
+MOVEMENT_CHARACTERS_MAX = 60
 _WORDS = Path(__file__).with_name("invoice_words.toml")
 _CALL_KINDS = ("usage", "correction")
 
@@ -134,6 +136,7 @@ def content(loaded: Loaded) -> dict[str, Any]:
         "seller": _seller(one, writer),
         "buyer": _buyer(one, writer),
         "facts": _facts(one, writer),
+        "several_taxes": len(totals.taxes) > 1,
         "usage": _usage(totals, writer),
         "fees": _others(totals, writer),
         "packages": _packages(one, writer),
@@ -157,6 +160,7 @@ _LABELS = {
     "calls": "Calls",
     "minutes": "Minutes",
     "amount": "Amount",
+    "tax": "Tax",
     "fees": "Fees and other items",
     "item": "Item",
     "packages": "Packages",
@@ -251,6 +255,7 @@ def _usage(totals: Totals, writer: Writer) -> dict[str, Any]:
             "late": line.item.kind == "correction",
             "calls": writer.speaker.cell("integer", line.item.calls),
             "minutes": writer.minutes(line.item.billed_seconds),
+            "tax": _short_tax(totals, line, writer),
             "amount": writer.amount(line.amount_micros),
         }
         for line in found
@@ -271,11 +276,29 @@ def _others(totals: Totals, writer: Writer) -> list[dict[str, str]]:
             "description": writer.say("Discount on calls")
             if line.item.kind == "discount"
             else line.item.description,
+            "tax": _short_tax(totals, line, writer),
             "amount": writer.amount(line.amount_micros),
         }
         for line in totals.lines
         if line.item.kind not in _CALL_KINDS
     ]
+
+
+def _short_tax(totals: Totals, line: Line, writer: Writer) -> str:
+    """How a line is taxed, for a narrow column: a rate, or that there is none."""
+    tax = totals.taxes[line.item.tax].tax
+    if tax.category in _UNTAXED:
+        return str(writer.say(_UNTAXED[tax.category]))
+    return writer.percent(tax.rate_ppm)
+
+
+_UNTAXED = {"E": "Exempt", "AE": "Reverse charge"}
+
+
+def _tax_name(tax: Tax, writer: Writer) -> str:
+    if tax.category in _UNTAXED:
+        return f"{tax.name} – {writer.say(_UNTAXED[tax.category])}"
+    return f"{tax.name} {writer.percent(tax.rate_ppm)}"
 
 
 def _packages(one: Invoice, writer: Writer) -> list[dict[str, str]]:
@@ -293,13 +316,9 @@ def _sums(one: Invoice, totals: Totals, writer: Writer) -> list[dict[str, Any]]:
     say = writer.say
     rows = [{"label": say("Net"), "amount": writer.amount(totals.net_micros), "strong": False}]
     for taxed in totals.taxes:
-        label = f"{taxed.tax.name} {writer.percent(taxed.tax.rate_ppm)}"
-        if taxed.tax.category == "AE":
-            label = f"{taxed.tax.name} – {say('Reverse charge')}"
-        elif taxed.tax.category == "E":
-            label = f"{taxed.tax.name} – {say('Exempt')}"
-        elif len(totals.taxes) > 1:
-            label += f" ({writer.amount(taxed.base_micros)})"
+        label = _tax_name(taxed.tax, writer)
+        if len(totals.taxes) > 1:
+            label += f" {say('on')} {writer.amount(taxed.base_micros)}"
         rows.append({"label": label, "amount": writer.amount(taxed.tax_micros), "strong": False})
     label = say("Total credited" if one.kind == "credit-note" else "Total")
     rows.append({"label": label, "amount": writer.money(totals.total_micros), "strong": True})
@@ -307,7 +326,12 @@ def _sums(one: Invoice, totals: Totals, writer: Writer) -> list[dict[str, Any]]:
 
 
 def _legal(one: Invoice, totals: Totals, writer: Writer) -> list[str]:
-    notes = [writer.say(taxed.tax.note) for taxed in totals.taxes if taxed.tax.note]
+    several = len(totals.taxes) > 1
+    notes = [
+        (f"{_tax_name(taxed.tax, writer)}: " if several else "") + writer.say(taxed.tax.note)
+        for taxed in totals.taxes
+        if taxed.tax.note
+    ]
     if one.inclusive:
         notes.append(writer.say("Prices of items include the tax."))
     return notes
@@ -322,10 +346,12 @@ def _statement(one: Invoice, writer: Writer) -> list[dict[str, Any]]:
     for moved in one.movements:
         day = datetime.fromisoformat(moved["at"]).astimezone(writer.zone).date()
         kind = say(_MOVEMENTS.get(moved["kind"], moved["kind"]))
-        reference = f" {moved['reference']}" if moved["reference"] else ""
+        about = moved["reference"]
+        if len(about) > MOVEMENT_CHARACTERS_MAX:
+            about = about[: MOVEMENT_CHARACTERS_MAX - 1] + "…"
         rows.append(
             {
-                "label": f"{kind}{reference}, {writer.day(day)}",
+                "label": f"{kind}{' ' if about else ''}{about}, {writer.day(day)}",
                 "amount": writer.amount(_shown(moved["owed_micros"], one)),
             }
         )
@@ -354,6 +380,16 @@ def to_pay_micros(one: Invoice) -> int:
     if one.kind != "invoice" or one.prepaid or one.status in ("draft", "void"):
         return 0
     return max(0, _shown(one.due_micros, one))
+
+
+def paid_before_micros(one: Invoice) -> int:
+    """What was paid of it when it was issued: all of a prepaid one, or what was owed to the buyer.
+
+    What was owed by the buyer is no part of the invoice (EN 16931 BT-113, BT-115).
+    """
+    if one.kind != "invoice" or one.total_micros <= 0:
+        return 0
+    return one.total_micros - min(one.total_micros, max(0, _shown(one.due_micros, one)))
 
 
 def _due(one: Invoice, writer: Writer) -> dict[str, str]:

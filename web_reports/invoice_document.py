@@ -21,7 +21,7 @@ from jinja2 import TemplateError
 from aaa_server.rating.invoice import EXPONENTS, unit_micros
 from aaa_server.rating.money import format_percent
 from aaa_server.storage.problem import BadValue, Problem
-from web_reports.invoice import Loaded, Writer, content
+from web_reports.invoice import Loaded, Writer, content, paid_before_micros
 from web_reports.report_page import TemplateProblem, environment
 
 if TYPE_CHECKING:
@@ -126,7 +126,7 @@ def _e_invoice(loaded: Loaded) -> dict[str, Any]:
         )
     writer = Writer(one)
     assert one.issue_date is not None
-    paid = one.total_micros if one.prepaid and one.kind == "invoice" else 0
+    paid = paid_before_micros(one)
     last = (one.period_to - timedelta(microseconds=1)).astimezone(writer.zone).date()
     seller = _party(one.seller)
     if not (seller["vat_id"] or seller["register"]):

@@ -14,7 +14,7 @@ import click
 from aaa_server.cli.context import BadData, Failure, Session, Work, pass_session
 from aaa_server.cli.invoice_schedule import schedule
 from aaa_server.cli.output import Things, amount, output_option, percent, show_record, show_rows
-from aaa_server.cli.values import AMOUNT, WHEN
+from aaa_server.cli.values import AMOUNT, PERCENT, WHEN
 from aaa_server.storage import accounts, invoice_mails, invoices, payments
 from aaa_server.storage.invoice_draft import Span
 from aaa_server.storage.viewer import Deed, require
@@ -346,12 +346,15 @@ def discard(session: Session, number: str, issuer: str) -> None:
 @_name_options
 @click.argument("amount_", metavar="AMOUNT", type=AMOUNT)
 @_reason_option
+@click.option("--rate", type=PERCENT, help="Of which tax, where the invoice has several: 21.")
 @output_option
 @pass_session
-def credit(session: Session, number: str, issuer: str, amount_: int, reason: str) -> None:
+def credit(
+    session: Session, number: str, issuer: str, amount_: int, reason: str, rate: int | None
+) -> None:
     """Give AMOUNT of invoice NUMBER back by a credit note, with the tax that goes with it."""
     _change(session, number, issuer, "credit", lambda work, one, now: invoices.credit(
-        work.cursor, work.viewer, one, amount_, reason, now))  # fmt: skip
+        work.cursor, work.viewer, one, amount_, reason, now, rate_ppm=rate))  # fmt: skip
 
 
 @invoice.command()

@@ -10,7 +10,8 @@ import click
 from aaa_server.cli.context import Session, pass_session
 from aaa_server.cli.output import output_option, percent, show_record, show_rows
 from aaa_server.cli.values import PERCENT, checked
-from aaa_server.storage import accounts, issuers
+from aaa_server.storage import accounts, invoice_taxes, issuers
+from aaa_server.storage.invoice_taxes import TaxRule
 from aaa_server.storage.issuers import TaxRate
 from aaa_server.storage.problem import NotFound
 
@@ -27,11 +28,12 @@ def _day(text: str) -> date:
 
 DAY = checked("day", _day)
 COLUMNS = ("country", "name", "rate", "from", "to", "note")
+RULE_COLUMNS = ("product", "item", "rate", "exempt")
 
 
 @click.group()
 def tax() -> None:
-    """Tax rates by country and name: add, list, close."""
+    """Tax rates by country and name: add, list, close; what is taxed otherwise: rule, rules."""
 
 
 @tax.command()
@@ -94,6 +96,52 @@ def close(session: Session, country: str, name: str, day: date, code: str) -> No
             )
         after = {"country": country, "name": name, "to": day.isoformat()}
         work.note("tax close", account.code, after=after)
+
+
+@tax.command()
+@click.argument("product", type=click.Choice(invoice_taxes.PRODUCTS))
+@click.option("--item", default="", metavar="NAME", help="Only this subscription, package, number.")
+@click.option("--rate", "name", default="", metavar="NAME", help="By this rate of the country.")
+@click.option("--exempt", "reason", default="", metavar="REASON", help="No tax; why not.")
+@click.option("--as-buyer", is_flag=True, help="Like its buyer again: no rule.")
+@click.option("--issuer", "code", default="", metavar="CODE", help="[default: who runs it]")
+@pass_session
+def rule(
+    session: Session, product: str, item: str, name: str, reason: str, as_buyer: bool, code: str
+) -> None:
+    """How PRODUCT, or one ITEM of it, is taxed when it is not as its buyer is."""
+    if as_buyer and (name or reason):
+        raise click.UsageError("--as-buyer takes the rule away: without --rate and --exempt")
+    new = TaxRule(product, item.strip(), name.strip(), reason.strip())
+    with session.transaction() as work:
+        account = accounts.find(work.cursor, work.viewer, code or work.viewer.code)
+        if as_buyer:
+            invoice_taxes.remove_tax_rule(work.cursor, work.viewer, account, new.product, new.item)
+            work.note("tax rule", account.code, before={"product": product, "item": new.item})
+        else:
+            invoice_taxes.set_tax_rule(work.cursor, work.viewer, account, new)
+            work.note("tax rule", account.code, after=_rule(new))
+
+
+@tax.command()
+@click.option("--issuer", "code", default="", metavar="CODE", help="[default: who runs it]")
+@output_option
+@pass_session
+def rules(session: Session, code: str) -> None:
+    """What is taxed otherwise than its buyer is."""
+    with session.transaction() as work:
+        account = accounts.find(work.cursor, work.viewer, code or work.viewer.code)
+        found = invoice_taxes.tax_rules(work.cursor, account.account_id)
+    show_rows(session, RULE_COLUMNS, [_rule(one) for one in found])
+
+
+def _rule(one: TaxRule) -> Row:
+    return {
+        "product": one.product,
+        "item": one.item,
+        "rate": one.tax_name,
+        "exempt": one.exempt_reason,
+    }
 
 
 def _row(one: TaxRate) -> Row:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from aaa_server.rating.money import format_micros
-from aaa_server.storage import accounts, movements
+from aaa_server.storage import accounts, invoice_payments, movements
 from aaa_server.storage.movements import AMOUNT_MICROS_MAX, Posting
 from aaa_server.storage.problem import BadValue, Conflict
 from aaa_server.storage.viewer import Deed, Viewer, as_owner, may, require
@@ -92,6 +92,7 @@ def adjust(
         )
         if transaction_id is None:
             raise Conflict(_used(own))
+        invoice_payments.allocate(cursor, account.account_id)
     return Adjusted(
         transaction_id, own or str(transaction_id), False, now.balance_micros + amount_micros
     )

@@ -15,7 +15,7 @@ import secrets
 from typing import TYPE_CHECKING, NamedTuple
 
 from aaa_server.rating.money import format_micros
-from aaa_server.storage import movements
+from aaa_server.storage import invoice_payments, movements
 from aaa_server.storage.problem import BadValue, Conflict, NotFound
 from aaa_server.storage.viewer import Deed, Viewer, as_owner, may, require
 
@@ -232,6 +232,8 @@ def redeem(
         row = cursor.fetchone()
         if row is None:
             _explain(cursor, account, code_hash)
+        # The balance's row is ours since it was credited.
+        invoice_payments.allocate(cursor, account.account_id)
     assert row is not None
     return Redeemed(*row)
 

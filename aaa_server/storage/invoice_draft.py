@@ -16,19 +16,18 @@ from psycopg2.extras import Json
 from aaa_server.rating import invoice as arithmetic
 from aaa_server.rating.invoice import Item, Tax, Totals
 from aaa_server.rating.money import format_micros
-from aaa_server.storage import issuers
+from aaa_server.storage import invoice_taxes, issuers
+from aaa_server.storage.invoice_taxes import Sold, Taxation
 from aaa_server.storage.problem import BadValue, Conflict
 
 if TYPE_CHECKING:
-    from datetime import date, datetime
+    from datetime import datetime
 
     from psycopg2.extensions import cursor as Cursor
 
-    from aaa_server.storage.issuers import Issuer, Profile
+    from aaa_server.storage.issuers import Issuer
 
 BILLING_LOCK = 0x494E56  # pg_advisory_xact_lock, with the account
-# The law's words where the issuer has entered none. English; documents translate them.
-REVERSE_CHARGE_NOTE = "Reverse charge: the customer accounts for the tax"
 # Of one draft: every destination is a line.
 LINES_MAX = 20_000
 
@@ -104,9 +103,11 @@ def hold(cursor: Cursor, account_id: int) -> None:
 # ------------------------------------------------------------------ may it be invoiced
 
 
-def obstacle(issuer: Issuer, profile: Profile, buyer: Buyer, rates: list[issuers.TaxRate],
-             day: date) -> Refused | None:  # fmt: skip
-    """Why this account cannot be invoiced now; None: it can."""
+def obstacle(
+    cursor: Cursor, issuer: Issuer, decides: Taxation, buyer: Buyer, span: Span
+) -> Refused | None:
+    """Why this account cannot be invoiced for the period now; None: it can."""
+    profile = decides.profile
     if issuer.missing:
         return Refused(
             buyer.code,
@@ -120,8 +121,11 @@ def obstacle(issuer: Issuer, profile: Profile, buyer: Buyer, rates: list[issuers
             f"`sky-aaa billing set {buyer.code} …`",
         )
     try:
-        tax = tax_of(profile, rates, day)
-        if tax.category == arithmetic.STANDARD and not (issuer.vat_id or issuer.tax_number):
+        fees = [one.sold for one in _fees(cursor, _values(buyer, span, []))]
+        taxes = [decides.tax(), *(decides.tax(*one) for one in fees)]
+        if any(one.category == arithmetic.STANDARD for one in taxes) and not (
+            issuer.vat_id or issuer.tax_number
+        ):
             return Refused(
                 buyer.code,
                 f"its seller {buyer.issuer_code} takes tax without a VAT id or tax number: "
@@ -136,31 +140,6 @@ def obstacle(issuer: Issuer, profile: Profile, buyer: Buyer, rates: list[issuers
     except BadValue as problem:
         return Refused(buyer.code, str(problem))
     return None
-
-
-def tax_of(profile: Profile, rates: list[issuers.TaxRate], day: date) -> Tax:
-    """How the buyer is taxed on that day. Raises `BadValue` when no rate is known."""
-    if profile.treatment == "exempt":
-        return Tax(profile.tax_name, 0, arithmetic.EXEMPT, profile.exempt_reason)
-    wanted = [
-        one
-        for one in rates
-        if one.country == profile.country
-        and one.name == profile.tax_name
-        and one.valid_from <= day
-        and (one.valid_to is None or day < one.valid_to)
-    ]
-    if profile.treatment == "reverse-charge":
-        note = next((one.legal_note for one in rates if one.name == "reverse-charge"), "")
-        return Tax(profile.tax_name, 0, arithmetic.REVERSE_CHARGE, note or REVERSE_CHARGE_NOTE)
-    if not wanted:
-        raise BadValue(
-            f"there is no tax rate {profile.tax_name!r} of {profile.country} on {day}: "
-            f"`sky-aaa tax add {profile.country} {profile.tax_name} RATE`, 0 for none"
-        )
-    rate = wanted[0]
-    category = arithmetic.STANDARD if rate.rate_ppm else arithmetic.ZERO
-    return Tax(rate.name, rate.rate_ppm, category, rate.legal_note)
 
 
 # ------------------------------------------------------------------ what stands on it
@@ -260,6 +239,7 @@ SELECT written.invoice_line_id,
 _FEES = """
 SELECT posting.transaction_id,
        posting.position,
+       ledger_transaction.reference,
        ledger_transaction.note,
        -posting.amount_micros
   FROM posting
@@ -282,12 +262,13 @@ class _Part(NamedTuple):
     """One line to be: what is on it, and what it bills when that is a fee."""
 
     item: Item
+    sold: Sold = Sold("calls", "")
     line_id: int = 0
     fee: tuple[int, int] | None = None
 
 
 def preview(
-    cursor: Cursor, buyer: Buyer, profile: Profile, tax: Tax, span: Span
+    cursor: Cursor, buyer: Buyer, decides: Taxation, span: Span
 ) -> tuple[Drafted | None, Drafted | None]:
     """The draft that there is, and what it would be now; None for none. Changes nothing."""
     before = _draft_of(cursor, buyer.account_id, span)
@@ -296,14 +277,14 @@ def preview(
     cursor.execute(_PREVIEW, values)
     parts = [_Part(Item(row[1], row[2], row[6], row[3], row[4], row[5])) for row in cursor]
     parts += _fees(cursor, values)
-    now = _totals(parts, buyer, profile, tax) if parts else None
+    now = _totals(parts, buyer, decides) if parts else None
     return (
         None if before is None else Drafted(before, stored(cursor, before)),
         None if now is None else Drafted(None, now),
     )
 
 
-def draft(cursor: Cursor, buyer: Buyer, profile: Profile, tax: Tax, span: Span) -> Drafted | None:
+def draft(cursor: Cursor, buyer: Buyer, decides: Taxation, span: Span) -> Drafted | None:
     """The draft of the period as of now, in the place of the one that there was.
 
     None when there is nothing to bill. The caller holds `hold`. Raises `Conflict` for a
@@ -313,16 +294,19 @@ def draft(cursor: Cursor, buyer: Buyer, profile: Profile, tax: Tax, span: Span) 
     if before is not None:
         discard(cursor, before)
     values = _values(buyer, span, [])
-    invoice_id = _open(cursor, buyer, profile, tax, span)
+    invoice_id = _open(cursor, buyer, decides, span)
     cursor.execute(_CLAIM, {**values, "invoice_id": invoice_id})
-    parts = [_Part(Item(row[1], row[2], row[6], row[3], row[4], row[5]), row[0]) for row in cursor]
+    parts = [
+        _Part(Item(row[1], row[2], row[6], row[3], row[4], row[5]), line_id=row[0])
+        for row in cursor
+    ]
     parts += _fees(cursor, values)
     if not parts:
         discard(cursor, invoice_id)
         return None
     if len(parts) > LINES_MAX:
         raise Conflict(f"{buyer.code}: more than {LINES_MAX} lines for {span.name}")
-    totals = _totals(parts, buyer, profile, tax)
+    totals = _totals(parts, buyer, decides)
     _write(cursor, invoice_id, parts, totals)
     _freeze_packages(cursor, invoice_id, buyer, span)
     return Drafted(invoice_id, totals)
@@ -410,20 +394,33 @@ def _lines_of(cursor: Cursor, invoice_id: int) -> list[int]:
 
 def _fees(cursor: Cursor, values: dict[str, object]) -> list[_Part]:
     cursor.execute(_FEES, values)
-    return [_Part(Item("fee", row[2], row[3]), 0, (row[0], row[1])) for row in cursor.fetchall()]
+    return [
+        _Part(
+            Item("fee", row[3], row[4]),
+            invoice_taxes.sold(row[2], row[3]),
+            fee=(row[0], row[1]),
+        )
+        for row in cursor.fetchall()
+    ]
 
 
-def _totals(parts: list[_Part], buyer: Buyer, profile: Profile, tax: Tax) -> Totals:
-    items = tuple(one.item for one in parts)
-    less = arithmetic.discount(items, profile.discount_ppm, "discount")
+def _totals(parts: list[_Part], buyer: Buyer, decides: Taxation) -> Totals:
+    """Usage stands first: its tax is the first one, which is a discount's too."""
+    items, taxes = invoice_taxes.taxed(
+        [one.item for one in parts], [one.sold for one in parts], decides
+    )
+    less = arithmetic.discount(items, decides.profile.discount_ppm, "discount")
     if less is not None:
         items = (*items, less)
-    inclusive = buyer.prepaid or profile.prices_include_tax
-    return arithmetic.add_up(items, (tax,), buyer.currency, inclusive=inclusive)
+    inclusive = buyer.prepaid or decides.profile.prices_include_tax
+    return arithmetic.add_up(items, taxes, buyer.currency, inclusive=inclusive)
 
 
-def _open(cursor: Cursor, buyer: Buyer, profile: Profile, tax: Tax, span: Span) -> int:
-    """A draft without lines, so that they can be written with what they bill."""
+def _open(cursor: Cursor, buyer: Buyer, decides: Taxation, span: Span) -> int:
+    """A draft without lines, so that they can be written with what they bill.
+
+    Its first tax is that of calls, until it is known what stands on it.
+    """
     cursor.execute("SAVEPOINT opening")
     try:
         cursor.execute(
@@ -444,7 +441,7 @@ def _open(cursor: Cursor, buyer: Buyer, profile: Profile, tax: Tax, span: Span) 
                 span.end,
                 span.time_zone,
                 buyer.prepaid,
-                buyer.prepaid or profile.prices_include_tax,
+                buyer.prepaid or decides.profile.prices_include_tax,
                 buyer.language,
             ),
         )
@@ -455,14 +452,7 @@ def _open(cursor: Cursor, buyer: Buyer, profile: Profile, tax: Tax, span: Span) 
     row = cursor.fetchone()
     assert row is not None
     cursor.execute("RELEASE SAVEPOINT opening")
-    cursor.execute(
-        """
-        INSERT INTO invoice_tax (
-                   invoice_id, position, name, rate_ppm, category, note, base_micros, tax_micros)
-        VALUES (%s, 0, %s, %s, %s, %s, 0, 0)
-        """,
-        (row[0], *tax),
-    )
+    _write_taxes(cursor, row[0], (arithmetic.Taxed(decides.tax(), 0, 0),))
     return int(row[0])
 
 
@@ -499,6 +489,7 @@ def _overlap(cursor: Cursor, buyer: Buyer, span: Span) -> str:
 
 
 def _write(cursor: Cursor, invoice_id: int, parts: list[_Part], totals: Totals) -> None:
+    _write_taxes(cursor, invoice_id, totals.taxes)
     known = [one.line_id for one in parts if one.line_id]
     shown = totals.lines[: len(known)]
     cursor.execute(
@@ -554,18 +545,28 @@ def _add_line(cursor: Cursor, invoice_id: int, position: int, line: arithmetic.L
     return int(row[0])
 
 
-def _write_totals(cursor: Cursor, invoice_id: int, totals: Totals) -> None:
-    for position, one in enumerate(totals.taxes):
+def _write_taxes(cursor: Cursor, invoice_id: int, taxes: tuple[arithmetic.Taxed, ...]) -> None:
+    """Before the lines, which point at them."""
+    for position, one in enumerate(taxes):
         cursor.execute(
             """
-            UPDATE invoice_tax
-               SET base_micros = %s,
-                   tax_micros = %s
-             WHERE invoice_id = %s
-               AND position = %s
+            INSERT INTO invoice_tax (
+                       invoice_id, position, name, rate_ppm, category, note, base_micros,
+                       tax_micros)
+            VALUES (%s, %s, %s, %s, %s, %s, %s, %s)
+                ON CONFLICT (invoice_id, position) DO UPDATE
+               SET name = excluded.name,
+                   rate_ppm = excluded.rate_ppm,
+                   category = excluded.category,
+                   note = excluded.note,
+                   base_micros = excluded.base_micros,
+                   tax_micros = excluded.tax_micros
             """,
-            (one.base_micros, one.tax_micros, invoice_id, position),
+            (invoice_id, position, *one.tax, one.base_micros, one.tax_micros),
         )
+
+
+def _write_totals(cursor: Cursor, invoice_id: int, totals: Totals) -> None:
     cursor.execute(
         """
         UPDATE invoice
@@ -587,16 +588,7 @@ def _write_totals(cursor: Cursor, invoice_id: int, totals: Totals) -> None:
 
 def write_credit(cursor: Cursor, invoice_id: int, totals: Totals) -> None:
     """The taxes and lines of a credit note that is a draft still."""
-    for position, one in enumerate(totals.taxes):
-        cursor.execute(
-            """
-            INSERT INTO invoice_tax (
-                       invoice_id, position, name, rate_ppm, category, note, base_micros,
-                       tax_micros)
-            VALUES (%s, %s, %s, %s, %s, %s, %s, %s)
-            """,
-            (invoice_id, position, *one.tax, one.base_micros, one.tax_micros),
-        )
+    _write_taxes(cursor, invoice_id, totals.taxes)
     for position, line in enumerate(totals.lines, start=1):
         _add_line(cursor, invoice_id, position, line)
     _write_totals(cursor, invoice_id, totals)

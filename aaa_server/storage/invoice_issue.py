@@ -13,7 +13,7 @@ from zoneinfo import ZoneInfo
 from psycopg2.extras import Json
 
 from aaa_server.rating import invoice as arithmetic
-from aaa_server.rating.money import format_micros
+from aaa_server.rating.money import format_micros, format_percent
 from aaa_server.storage import accounts, invoice_draft, invoice_payments, issuers, movements
 from aaa_server.storage.movements import Posting
 from aaa_server.storage.problem import BadValue, Conflict
@@ -208,6 +208,34 @@ def _language(wanted: str, otherwise: str) -> str:
 # ------------------------------------------------------------------ what is owed
 
 
+_MOVED = """
+SELECT ledger_transaction.at,
+       ledger_transaction.kind,
+       CASE ledger_transaction.kind
+            WHEN 'adjustment' THEN ledger_transaction.note
+            WHEN 'coupon' THEN ''
+            ELSE coalesce(paid.reference,
+                          returned.reference,
+                          split_part(ledger_transaction.reference, '/', -1)) END,
+       -posting.amount_micros
+  FROM posting
+  JOIN ledger_transaction USING (transaction_id)
+  LEFT JOIN payment AS paid USING (transaction_id)
+  LEFT JOIN refund USING (transaction_id)
+  LEFT JOIN payment AS returned ON returned.payment_id = refund.payment_id
+ WHERE posting.account_id = %(account_id)s
+   AND posting.contra_book NOT IN ('sales', 'purchases')
+   AND posting.contra_book NOT IN ('fees', 'tax', 'rounding')
+   AND (%(last)s::timestamptz IS NULL OR ledger_transaction.posted_at > %(last)s)
+ UNION ALL
+SELECT issued_at, 'credit-note', number, -total_micros
+  FROM invoice
+ WHERE account_id = %(account_id)s
+   AND kind = 'credit-note'
+   AND issued_at > %(last)s::timestamptz
+ ORDER BY 1, 3"""
+
+
 def _standing(cursor: Cursor, one: _Row, now: datetime) -> tuple[list[dict[str, Any]], int, int]:
     """Payments and the like since the last invoice, what they change, and what is owed with them.
 
@@ -226,7 +254,7 @@ def _standing(cursor: Cursor, one: _Row, now: datetime) -> tuple[list[dict[str, 
     )
     row = cursor.fetchone()
     assert row is not None
-    invoiced = int(row[0])
+    invoiced = int(row[0]) + invoice_payments.spent(cursor, one.account_id)
     cursor.execute(
         """
         SELECT coalesce(sum(amount_micros), 0)
@@ -239,28 +267,7 @@ def _standing(cursor: Cursor, one: _Row, now: datetime) -> tuple[list[dict[str, 
     )
     total = cursor.fetchone()
     assert total is not None
-    cursor.execute(
-        """
-        SELECT ledger_transaction.at,
-               ledger_transaction.kind,
-               split_part(ledger_transaction.reference, '/', -1),
-               -posting.amount_micros
-          FROM posting
-          JOIN ledger_transaction USING (transaction_id)
-         WHERE posting.account_id = %(account_id)s
-           AND posting.contra_book NOT IN ('sales', 'purchases')
-           AND posting.contra_book NOT IN ('fees', 'tax', 'rounding')
-           AND (%(last)s::timestamptz IS NULL OR ledger_transaction.posted_at > %(last)s)
-         UNION ALL
-        SELECT issued_at, 'credit-note', number, -total_micros
-          FROM invoice
-         WHERE account_id = %(account_id)s
-           AND kind = 'credit-note'
-           AND issued_at > %(last)s::timestamptz
-         ORDER BY 1, 3
-        """,
-        {"account_id": one.account_id, "last": last},
-    )
+    cursor.execute(_MOVED, {"account_id": one.account_id, "last": last})
     found = cursor.fetchall()
     moved = sum(row[3] for row in found)
     if len(found) > MOVEMENTS_MAX:
@@ -340,11 +347,20 @@ def void(cursor: Cursor, viewer: Viewer, invoice_id: int, reason: str, now: date
 
 
 def credit(
-    cursor: Cursor, viewer: Viewer, invoice_id: int, amount_micros: int, reason: str, now: datetime
+    cursor: Cursor,
+    viewer: Viewer,
+    invoice_id: int,
+    amount_micros: int,
+    reason: str,
+    now: datetime,
+    *,
+    rate_ppm: int | None = None,
 ) -> Issued:
     """Give back `amount_micros`, as the invoice shows its lines, and the tax that goes with it.
 
-    Raises `BadValue` for no whole cents, `Conflict` for more than is left of the invoice.
+    Of an invoice with several rates of tax it is said which one. Raises `BadValue` for no whole
+    cents and for a rate that is not on it, `Conflict` for more than is left of the invoice, or
+    of what is taxed so.
     """
     one = _to_credit(cursor, invoice_id, reason)
     unit = arithmetic.unit_micros(one.currency)
@@ -353,17 +369,16 @@ def credit(
             f"{format_micros(amount_micros)} cannot be credited: it is a multiple of "
             f"{format_micros(unit)} {one.currency} above 0"
         )
-    before = invoice_draft.stored(cursor, invoice_id)
+    taxed = _credited_tax(invoice_draft.stored(cursor, invoice_id), one, rate_ppm)
     item = arithmetic.Item("credit", reason, amount_micros)
-    # Of several taxes the first: an invoice of ours has one.
-    totals = arithmetic.add_up(
-        (item,), (before.taxes[0].tax,), one.currency, inclusive=one.inclusive
-    )
+    totals = arithmetic.add_up((item,), (taxed.tax,), one.currency, inclusive=one.inclusive)
     left = one.total_micros - one.credited_micros
-    if totals.total_micros > left:
+    of_rate = taxed.base_micros + taxed.tax_micros - _credited_so(cursor, invoice_id, taxed.tax)
+    if totals.total_micros > min(left, of_rate):
+        what = one.number if of_rate >= left else f"what {one.number} taxes so"
         raise Conflict(
             f"{format_micros(totals.total_micros)} with its tax is more than is left of "
-            f"{one.number}: {format_micros(left)} {one.currency}"
+            f"{what}: {format_micros(min(left, of_rate))} {one.currency}"
         )
     postings = [
         Posting(one.account_id, micros, one.currency, one.issuer_id, book)
@@ -377,6 +392,39 @@ def credit(
     )
     invoice_payments.allocate(cursor, one.account_id)
     return note
+
+
+def _credited_tax(before: arithmetic.Totals, one: _Row, rate_ppm: int | None) -> arithmetic.Taxed:
+    """The tax that is given back; with several the one of that rate, where it says which."""
+    wanted = [taxed for taxed in before.taxes if rate_ppm is None or taxed.tax.rate_ppm == rate_ppm]
+    if len(wanted) == 1:
+        return wanted[0]
+    rates = ", ".join(sorted({format_percent(taxed.tax.rate_ppm) for taxed in before.taxes}))
+    if wanted and rate_ppm is not None:
+        # Zero and exempt have one rate: what has more left to give.
+        return max(wanted, key=lambda taxed: taxed.base_micros)
+    if wanted:
+        raise BadValue(f"{one.number} has several rates of tax, {rates} %: say which by --rate")
+    raise BadValue(f"{one.number} has no tax of that rate: {rates} % it has")
+
+
+def _credited_so(cursor: Cursor, invoice_id: int, tax: arithmetic.Tax) -> int:
+    """What credit notes of the invoice have given back at this tax already, with the tax."""
+    cursor.execute(
+        """
+        SELECT coalesce(sum(invoice_tax.base_micros + invoice_tax.tax_micros), 0)::bigint
+          FROM invoice
+          JOIN invoice_tax USING (invoice_id)
+         WHERE invoice.corrects_id = %s
+           AND invoice.status <> 'draft'
+           AND invoice_tax.category = %s
+           AND invoice_tax.rate_ppm = %s
+        """,
+        (invoice_id, tax.category, tax.rate_ppm),
+    )
+    row = cursor.fetchone()
+    assert row is not None
+    return int(row[0])
 
 
 def _to_credit(cursor: Cursor, invoice_id: int, reason: str) -> _Row:

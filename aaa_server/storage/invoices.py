@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple
 from zoneinfo import ZoneInfo
 
 from aaa_server.storage import (
-    accounts,
     closed_periods,
     invoice_draft,
     invoice_issue,
-    invoice_payments,
+    invoice_taxes,
     issuers,
     payments,
 )
@@ -171,13 +170,12 @@ def _has_work(cursor: Cursor, buyer: Buyer) -> bool:
 
 
 def _require_no_obstacle(cursor: Cursor, found: list[Buyer], span: Span) -> None:
-    day = span.end.astimezone(ZoneInfo(span.time_zone)).date()
     refused: list[Refused] = []
     for buyer in found:
         issuer = issuers.issuer(cursor, buyer.issuer_id)
-        profile = issuers.profile(cursor, buyer.account_id)
-        rates = issuers.tax_rates(cursor, buyer.issuer_id)
-        problem = invoice_draft.obstacle(issuer, profile, buyer, rates, _last_day(day))
+        problem = invoice_draft.obstacle(
+            cursor, issuer, _taxation(cursor, buyer, span), buyer, span
+        )
         if problem is not None:
             refused.append(problem)
     if refused:
@@ -185,11 +183,6 @@ def _require_no_obstacle(cursor: Cursor, found: list[Buyer], span: Span) -> None
         more = len(refused) - OBSTACLES_SHOWN_MAX
         rest = f"\n  and {more} more" if more > 0 else ""
         raise Conflict(f"nothing was invoiced, {len(refused)} cannot be:\n{shown}{rest}")
-
-
-def _last_day(end: date) -> date:
-    """The tax is that of the period's last day."""
-    return date.fromordinal(end.toordinal() - 1)
 
 
 def bill(
@@ -205,9 +198,7 @@ def bill(
         number = _issued_number(cursor, buyer, span)
         if number:
             return _outcome(buyer, "issued before", number, None)
-        profile = issuers.profile(cursor, buyer.account_id)
-        tax = _tax(cursor, buyer, profile, span)
-        drafted = invoice_draft.draft(cursor, buyer, profile, tax, span)
+        drafted = invoice_draft.draft(cursor, buyer, _taxation(cursor, buyer, span), span)
         if drafted is None:
             return _outcome(buyer, "nothing to bill", "", None)
         if not issue:
@@ -223,15 +214,15 @@ def rehearse(cursor: Cursor, viewer: Viewer, buyer: Buyer, span: Span) -> Outcom
         number = _issued_number(cursor, buyer, span)
         if number:
             return _outcome(buyer, "issued before", number, None)
-        profile = issuers.profile(cursor, buyer.account_id)
-        tax = _tax(cursor, buyer, profile, span)
-        before, now = invoice_draft.preview(cursor, buyer, profile, tax, span)
+        before, now = invoice_draft.preview(cursor, buyer, _taxation(cursor, buyer, span), span)
     return _outcome(buyer, invoice_draft.difference(before, now), "", now.totals if now else None)
 
 
-def _tax(cursor: Cursor, buyer: Buyer, profile: issuers.Profile, span: Span) -> Any:
-    day = span.end.astimezone(ZoneInfo(span.time_zone)).date()
-    return invoice_draft.tax_of(profile, issuers.tax_rates(cursor, buyer.issuer_id), _last_day(day))
+def _taxation(cursor: Cursor, buyer: Buyer, span: Span) -> invoice_taxes.Taxation:
+    """The taxes are those of the period's last day."""
+    end = span.end.astimezone(ZoneInfo(span.time_zone)).date()
+    day = end - timedelta(days=1)
+    return invoice_taxes.taxation(cursor, buyer.issuer_id, buyer.account_id, day)
 
 
 def _issued_number(cursor: Cursor, buyer: Buyer, span: Span) -> str:
@@ -295,13 +286,22 @@ def void(cursor: Cursor, viewer: Viewer, one: Invoice, reason: str, now: datetim
 
 
 def credit(
-    cursor: Cursor, viewer: Viewer, one: Invoice, amount_micros: int, reason: str, now: datetime
+    cursor: Cursor,
+    viewer: Viewer,
+    one: Invoice,
+    amount_micros: int,
+    reason: str,
+    now: datetime,
+    *,
+    rate_ppm: int | None = None,
 ) -> Issued:
     """See `invoice_issue.credit`."""
     require(viewer, Deed.BILL, one.account_chain, one.account_code)
     with as_owner(cursor, viewer):
         invoice_draft.hold(cursor, one.account_id)
-        return invoice_issue.credit(cursor, viewer, one.invoice_id, amount_micros, reason, now)
+        return invoice_issue.credit(
+            cursor, viewer, one.invoice_id, amount_micros, reason, now, rate_ppm=rate_ppm
+        )
 
 
 def pay(
@@ -310,11 +310,7 @@ def pay(
     """Enter a payment that is for this invoice; what is too much pays the oldest other ones."""
     if one.kind != "invoice" or one.status == "draft":
         raise Conflict(f"{one.name} is not an invoice that can be paid")
-    paid = payments.pay(cursor, viewer, account, new)
-    with as_owner(cursor, viewer):
-        accounts.lock(cursor, [account.account_id])
-        invoice_payments.allocate(cursor, account.account_id, first=one.invoice_id)
-    return paid
+    return payments.pay(cursor, viewer, account, new._replace(invoice_id=one.invoice_id))
 
 
 # ------------------------------------------------------------------ looking

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, NamedTuple
 
-from aaa_server.storage import accounts, movements
+from aaa_server.storage import accounts, invoice_payments, movements
 from aaa_server.storage.movements import Posting
 from aaa_server.storage.problem import BadValue, Conflict, NotFound
 from aaa_server.storage.viewer import Deed, Viewer, as_owner, may, require
@@ -26,13 +26,14 @@ _METHOD = re.compile(r"[a-z][a-z0-9-]{0,30}")
 
 
 class NewPayment(NamedTuple):
-    """What was paid; `at` None is now."""
+    """What was paid; `at` None is now, `invoice_id` None for whatever is due first."""
 
     amount_micros: int
     method: str
     reference: str
     at: datetime | None = None
     note: str = ""
+    invoice_id: int | None = None
 
 
 class Paid(NamedTuple):
@@ -184,6 +185,7 @@ def _posted(cursor: Cursor, viewer: Viewer, account: Account, new: NewPayment) -
             "currency": account.currency,
         },
     )
+    invoice_payments.allocate(cursor, account.account_id, first=new.invoice_id)
     balance = movements.standing(cursor, account.account_id).balance_micros
     return Paid(transaction_id, reference, False, balance, account.currency)
 

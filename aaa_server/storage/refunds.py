@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from aaa_server.rating.money import format_micros
-from aaa_server.storage import accounts, movements
+from aaa_server.storage import accounts, invoice_payments, movements
 from aaa_server.storage.movements import Posting
 from aaa_server.storage.problem import Conflict
 from aaa_server.storage.viewer import Deed, Viewer, as_owner, require
@@ -100,6 +100,7 @@ def _posted(
         """,
         (payment.payment_id, number, transaction_id, amount, note),
     )
+    invoice_payments.allocate(cursor, account.account_id)
     balance = account.balance_micros + sign * amount
     return Refunded(transaction_id, reference, False, amount, left - amount, balance)
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from aaa_server.rating.money import EXCHANGE_SCALE, div_half_up, format_exchange
-from aaa_server.storage import accounts, currencies, movements
+from aaa_server.storage import accounts, currencies, invoice_payments, movements
 from aaa_server.storage.movements import Posting
 from aaa_server.storage.problem import BadValue, Conflict
 from aaa_server.storage.viewer import Deed, Viewer, as_owner, require
@@ -64,6 +64,8 @@ def transfer(
             movements.require_free(now, amount_micros, "a transfer")
             before = _post(cursor, viewer, source, target, amount_micros, own, note)
             _keep(cursor, source, target, amount_micros, reference, before)
+            invoice_payments.allocate(cursor, source.account_id)
+            invoice_payments.allocate(cursor, target.account_id)
         transaction_id, received, exchange, again = before
         return Transferred(
             transaction_id,
