@@ -1,14 +1,15 @@
 """October 2026 of a whole business, made by the charging core and the storage functions.
 
 A hundred accounts in three levels of resellers, two currencies, packages, numbers, cards,
-coupons, fees; calls that are charged, refused, free, silent, late and rated anew. The same
-every time: what is random has a seed, and the database's clock is wound by hand.
+coupons, fees; calls that are charged, refused, free, silent, late and rated anew; invoices of
+all sellers for three months, and what is done with invoices (`paperwork`). The same every
+time: what is random has a seed, and the database's clock is wound by hand.
 """
 
 from __future__ import annotations
 
 import random
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, NamedTuple
 
 from aaa_server.charging.requests import (
@@ -29,9 +30,6 @@ from aaa_server.storage import (
     currencies,
     did_assignments,
     dids,
-    invoice_draft,
-    invoices,
-    issuers,
     maps,
     packages,
     payments,
@@ -46,6 +44,7 @@ from aaa_server.storage import (
 )
 from aaa_server.storage.database import transaction
 from aaa_server.storage.rates import RateRow, import_rates
+from tests.reports.paperwork import Paperwork
 from tests.scenario import Books
 
 if TYPE_CHECKING:
@@ -106,10 +105,11 @@ def sellers() -> list[Seller]:
 class Month:
     """Builds it on one connection; `build` once."""
 
-    def __init__(self, connection: Connection, keyring: Keyring) -> None:
+    def __init__(self, connection: Connection, keyring: Keyring, seed: int) -> None:
         self.connection = connection
         self.keyring = keyring
-        self.chance = random.Random(SEED)
+        self.seed = seed
+        self.chance = random.Random(seed)
         self.ids: dict[str, int] = {}
         self.callers: list[str] = []
         self.calls = 0
@@ -123,11 +123,23 @@ class Month:
                 ("charge", "at"),
                 ("ledger_transaction", "posted_at"),
                 ("event", "at"),
+                ("invoice_payment", "at"),
             ):
                 cursor.execute(
                     f"ALTER TABLE {table} ALTER COLUMN {column}"
                     " SET DEFAULT current_setting('month.now')::timestamptz"
                 )
+            cursor.execute(
+                """
+                CREATE FUNCTION release_by_hand() RETURNS trigger LANGUAGE plpgsql AS $$
+                BEGIN
+                    NEW.released_at := current_setting('month.now')::timestamptz;
+                    RETURN NEW;
+                END $$;
+                CREATE TRIGGER released_by_hand BEFORE UPDATE OF released_at ON invoice_payment
+                    FOR EACH ROW EXECUTE FUNCTION release_by_hand();
+                """
+            )
         self.clock(BEGIN - timedelta(days=40))
 
     def clock(self, at: datetime) -> None:
@@ -144,10 +156,13 @@ class Month:
             self._customers(cursor, admin)
             self._services(cursor, admin)
         self.books = Books(self.connection)
+        self.paperwork = Paperwork(self)
+        self.paperwork.prepare()
         self._before()
         self.days()
-        self._invoices()
+        self.paperwork.october()
         self._late()
+        self.paperwork.november()
 
     def _operator(self, cursor: Cursor) -> Viewer:
         accounts.add(
@@ -294,6 +309,7 @@ class Month:
         """September: something to open with."""
         self._calls(BEGIN - timedelta(days=20), 25)
         self.lost = []
+        recurring.charge_recurring(self.connection, BEGIN - timedelta(days=18))
 
     def days(self) -> None:
         for day in range(31):
@@ -304,6 +320,7 @@ class Month:
             late = at + timedelta(hours=18)
             self.decide([stop._replace(at=late) for stop in self.lost], late)
             self.lost = []
+            self.paperwork.day(day, late)
             if day in (3, 11, 19, 27):
                 self._money(day, at + timedelta(hours=2, minutes=30))
             if day == 20:
@@ -420,13 +437,13 @@ class Month:
                 card_batches.void(cursor, admin, "770010000012")
         recurring.charge_recurring(self.connection, at)
 
-    def _rerate(self, at: datetime, since: datetime, prefix: str) -> None:
+    def _rerate(self, at: datetime, since: datetime, prefix: str, price: str = "0.024") -> None:
         """A row that was wrong since then is mended, and the calls are rated anew."""
         self.clock(at)
         with transaction(self.connection) as cursor:
             admin = viewer.operator(cursor)
             tariff_id = rate_groups.find(cursor, admin, "admin list").tariff_id
-            rows = [RateRow(prefix, parse_nanos("0.024"), destination="Mended",
+            rows = [RateRow(prefix, parse_nanos(price), destination="Mended",
                             initial_seconds=60, increment_seconds=60)]  # fmt: skip
             import_rates(cursor, tariff_id, rows, effective=since)
             cursor.execute(
@@ -437,55 +454,18 @@ class Month:
             found = cursor.fetchall()
         self.decide([Rerate(CLIENT, key, call_id, at) for key, call_id in found], at)
 
-    def _invoices(self) -> None:
-        """October's invoices of the operator and of one reseller; one is taken back."""
-        at = END + timedelta(days=2)
-        self.clock(at)
-        span = invoice_draft.Span(NAME, BEGIN, END, "UTC")
-        for seller in ("admin", "north"):
-            with transaction(self.connection) as cursor:
-                eyes = viewer.enter(cursor, seller)
-                account = accounts.find(cursor, eyes, seller)
-                issuers.set_issuer(
-                    cursor, eyes, account,
-                    {"name": f"{seller} GmbH", "street": "Hauptstr. 1", "postcode": "10115",
-                     "city": "Berlin", "country": "DE", "vat_id": "DE136695976"}, None,
-                )  # fmt: skip
-                for country, rate in (("DE", 190_000), ("ES", 210_000)):
-                    issuers.add_tax_rate(
-                        cursor, eyes, account,
-                        issuers.TaxRate(0, country, "VAT", rate, "", date(2020, 1, 1), None),
-                    )  # fmt: skip
-                self._profiles(cursor, eyes)
-                for buyer in invoices.to_bill(cursor, eyes, span, None, at):
-                    invoices.bill(cursor, eyes, buyer, span, at, issue=True)
-        with transaction(self.connection) as cursor:
-            admin = viewer.operator(cursor)
-            one = invoices.list_invoices(cursor, admin, invoices.Filter())[0]
-            invoices.void(cursor, admin, one, "a slip", at)
-
-    def _profiles(self, cursor: Cursor, eyes: Viewer) -> None:
-        cursor.execute(
-            "SELECT code FROM account WHERE parent_id = %s AND kind <> 'provider' ORDER BY code",
-            (eyes.account_id,),
-        )
-        for number, (code,) in enumerate(cursor.fetchall()):
-            issuers.set_profile(
-                cursor, eyes, accounts.find(cursor, eyes, code),
-                {"name": f"{code} S.L.", "street": "Calle 1", "postcode": "28001", "city": "X",
-                 "country": "ES" if number % 2 else "DE"},
-            )  # fmt: skip
-
     def _late(self) -> None:
         """November: more calls, and a row of October that is mended after its end."""
         at = END + timedelta(days=3)
         self._calls(at, 10)
         self._rerate(at + timedelta(hours=6), BEGIN + timedelta(days=25), "33")
+        # What cost too much: who calls no more gets an invoice below 0.
+        self._rerate(at + timedelta(hours=8), BEGIN + timedelta(days=14), "44", "0.001")
 
 
-def build(connection: Connection, keyring: Keyring) -> Month:
+def build(connection: Connection, keyring: Keyring, seed: int = SEED) -> Month:
     """The whole month, committed."""
-    month = Month(connection, keyring)
+    month = Month(connection, keyring, seed)
     month.build()
     return month
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -63,8 +64,10 @@ def luminance(colour: str) -> float:
     return sum(weight * one for weight, one in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
 
 
-@pytest.mark.parametrize("name", [one.name for one in reports()])
-@pytest.mark.parametrize("language", ["en", *LANGUAGES])
+@pytest.mark.parametrize(
+    ("name", "language"),
+    list(zip([one.name for one in reports()], itertools.cycle(["en", *LANGUAGES]), strict=False)),
+)
 def test_a_report_s_page_has_no_barrier(of_month: Connection, name: str, language: str) -> None:
     report = find(name)
     question = Question(period=month.NAME if report.period else "", language=language)
