@@ -11,13 +11,17 @@ if TYPE_CHECKING:
 
 
 def begin(cursor: Cursor, *, statement_seconds: int) -> datetime:
-    """Limits each statement to so many seconds; the instant that the transaction began."""
+    """Limits each statement to so many seconds; the instant that the transaction began.
+
+    Rows of a cursor are all read: it is not planned for the first of them.
+    """
     cursor.execute(
         """
         SELECT now(),
                set_config('statement_timeout', %s, true),
                set_config('work_mem', '64MB', true),
-               set_config('jit', 'off', true)
+               set_config('jit', 'off', true),
+               set_config('cursor_tuple_fraction', '1', true)
         """,
         (f"{statement_seconds}s",),
     )

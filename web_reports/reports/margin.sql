@@ -11,8 +11,8 @@ cuts = [
 ]
 spans = [
     { name = "account", of = ["customer", "account"], operator_only = true },
-    { name = "account provider", of = ["customer", "account", "provider"], operator_only = true },
     { name = "provider destination", of = ["provider", "destination", "prefix"], operator_only = true },
+    { name = "account provider", of = ["customer", "account", "provider"], operator_only = true },
     { name = "account destination", of = ["customer", "account", "destination", "prefix"], widths = ["month"], operator_only = true },
     { name = "party account", of = ["customer", "account"] },
     { name = "party destination", of = ["destination", "prefix"], widths = ["month"] },

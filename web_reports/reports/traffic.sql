@@ -11,8 +11,8 @@ cuts = [
 ]
 spans = [
     { name = "account", of = ["account"] },
-    { name = "account route", of = ["account", "route", "provider"], operator_only = true },
     { name = "route destination", of = ["route", "provider", "destination", "prefix"], operator_only = true },
+    { name = "account route", of = ["account", "route", "provider"], operator_only = true },
     { name = "account destination", of = ["account", "destination", "prefix"], widths = ["month"] },
 ]
 chart = { label = "day", value = "minutes" }
