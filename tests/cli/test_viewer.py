@@ -110,10 +110,14 @@ CUSTOMER = Viewer(30, "c", "customer", (30, 20))
         (RESELLER, Deed.ISSUE, (30, 20), False),
         (CUSTOMER, Deed.REDEEM, (30, 20), True),
         (CUSTOMER, Deed.REDEEM, (31, 20), False),
+        (RESELLER, Deed.SCHEDULE, (20,), True),
+        (RESELLER, Deed.SCHEDULE, (30, 20), False),
+        (CUSTOMER, Deed.SCHEDULE, (30, 20), True),
+        (CUSTOMER, Deed.SCHEDULE, (20,), False),
         *(
             (CUSTOMER, deed, (30, 20), False)
             for deed in Deed
-            if deed not in (Deed.SEE, Deed.REDEEM)
+            if deed not in (Deed.SEE, Deed.REDEEM, Deed.SCHEDULE)
         ),
     ],
 )

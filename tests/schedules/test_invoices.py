@@ -191,6 +191,19 @@ def test_documents_are_written_once_into_a_folder_an_issuer(
     assert digests == [(2,)]
 
 
+def test_two_issuers_with_one_number_have_a_file_each(
+    ready: Sky, world: World, tmp_path: Path
+) -> None:
+    world.call(("cora", 2_000_000), ("north", 1_000_000), prefix="49")
+    assert ready("issuer", "set", "north", "--series", "INV-{year}-").status == 0
+    for who in ((), ("--as", "north")):
+        assert ready(*who, "invoice", "run", "--period", "2026-10").status == 0
+    ran = ready("invoice", "pdfs", "--folder", "all", "--processes", "1")
+    assert ran.status == 0, ran.err
+    assert "2 of 2" in ran.err
+    assert len(list((tmp_path / "all").glob("*.pdf"))) == 2
+
+
 def test_a_template_that_is_wrong_is_told_once_and_tried_again(
     ready: Sky,
     world: World,
