@@ -302,7 +302,7 @@ def test_invoices_age_from_the_day_they_are_due(
     columns = [answer.column(name) for name in ("account", *names)]
     found = {code: list(ages) for code, *ages in zip(*columns, strict=True) if any(ages)}
     assert found == dict(wanted)
-    assert found
+    assert found or seller != "admin"
 
 
 def test_owed_is_the_balance_and_nothing_is_both_open_and_free(any_month: Connection) -> None:
