@@ -171,6 +171,9 @@ def take_step(cursor: Cursor, one: Reminder, now: datetime) -> bool:
 
     The fee is posted like any other, and stands on the next invoice.
     """
+    if one.suspend:
+        # Before its row is locked: while an import holds the catalogue's, calls need not wait.
+        accounts.have_numbers_read_again(cursor, one.account_id)
     accounts.lock(cursor, [one.account_id])
     cursor.execute(
         """

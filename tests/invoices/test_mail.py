@@ -113,6 +113,24 @@ def test_mails_speak_the_buyer_s_language(
     assert "121,00" in mailbox.messages[0].get_body().get_content()
 
 
+def test_numbers_of_who_is_suspended_are_read_again(issued: Sky, world: World) -> None:
+    for words in (
+        ("did", "add", "442079460555", "--provider", "carrier"),
+        ("did", "price", "442079460555", "--account", "alice", "--per-minute", "0"),
+        ("did", "assign", "442079460555", "alice", "--extension", "1001@sip.example"),
+    ):
+        ran = issued(*words)
+        assert ran.status == 0, ran.err
+    revision = "SELECT revision FROM did WHERE number = '442079460555'"
+    issued("issuer", "dunning", "admin", "7", "35:0:suspend")
+    overdue(world, 40)
+    before = world.ask(revision)
+    assert issued("invoice", "remind", "-o", "json").json[0]["suspended"] is False
+    assert world.ask(revision) == before
+    assert issued("invoice", "remind", "-o", "json").json[0]["suspended"] is True
+    assert world.ask(revision) > before
+
+
 def test_each_dunning_step_is_taken_once(issued: Sky, world: World, mailbox: Mailbox) -> None:
     steps = issued("issuer", "dunning", "admin", "7", "21:5.00", "35:5.00:suspend", "-o", "json")
     assert [one["days"] for one in steps.json] == [7, 21, 35]
