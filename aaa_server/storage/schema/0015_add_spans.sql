@@ -46,15 +46,24 @@ $$;
 ALTER TABLE rollup_stale DROP CONSTRAINT rollup_stale_rollup_check;
 ALTER TABLE rollup_stale ADD CHECK (rollup IN ('call', 'charge', 'ledger'));
 
+-- A call is posted in the transaction that charges it, so its charges tell the hour of both: one
+-- look at what a batch wrote is enough. All other money is posted a transaction at a time.
+CREATE OR REPLACE FUNCTION charges_changed() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    INSERT INTO rollup_stale (rollup, hour)
+    SELECT rollup, hour
+      FROM (SELECT DISTINCT date_trunc('hour', at, 'UTC') AS hour FROM changed_to) AS charged
+     CROSS JOIN (VALUES ('charge'), ('ledger')) AS both_of (rollup);
+    RETURN NULL;
+END $$;
 CREATE FUNCTION ledger_changed() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     INSERT INTO rollup_stale (rollup, hour)
-    SELECT DISTINCT 'ledger', date_trunc('hour', posted_at, 'UTC') FROM changed_to;
+    VALUES ('ledger', date_trunc('hour', NEW.posted_at, 'UTC'));
     RETURN NULL;
 END $$;
 CREATE TRIGGER ledger_adds_to_rollup AFTER INSERT ON ledger_transaction
-    REFERENCING NEW TABLE AS changed_to
-    FOR EACH STATEMENT EXECUTE FUNCTION ledger_changed();
+    FOR EACH ROW WHEN (NEW.kind <> 'call') EXECUTE FUNCTION ledger_changed();
 INSERT INTO rollup_stale (rollup, hour)
 SELECT DISTINCT 'ledger', date_trunc('hour', posted_at, 'UTC') FROM ledger_transaction;
 
