@@ -50,41 +50,61 @@ def policy_of(charging: ChargingConfig) -> Policy:
 class Place:
     """Of one batch in the order: `before` fires when all that came earlier are through."""
 
-    def __init__(self, before: Deferred[None]) -> None:
+    def __init__(self, before: Deferred[None], earlier: Place | None) -> None:
         self.before = before
         self.decided: Deferred[None] = Deferred()
+        self.failed = False  # what it decided was not written, and it is not through yet
+        self._earlier = earlier
+
+    @property
+    def overtakes(self) -> bool:
+        """Whether the one before it is to be decided anew, which this one would come before."""
+        return self._earlier is not None and self._earlier.failed
 
     def decide(self) -> None:
         """The next one may decide."""
         if not self.decided.called:
             self.decided.callback(None)
 
+    def leave(self) -> None:
+        """It is through, or will never be."""
+        self.failed = False
+        self._earlier = None  # or each would hold all before it
+        self.decide()
+
+
+class Overtaken(Exception):
+    """A batch was decided on what the one before it then did not write."""
+
 
 class Line:
     """The order of batches that are under way at once: one in the database, one ahead of it.
 
     They are decided in their order. A batch that is decided on memory need not wait for more:
-    what it writes is proved in its turn. One that reads and locks waits until all before it
-    are through, and none looks into memory meanwhile.
+    what it writes is proved in its turn, and if that fails the one after it is not written
+    before it. One that reads and locks waits until all before it are through, and none looks
+    into memory meanwhile.
     """
 
     def __init__(self) -> None:
         self._through: Deferred[None] = succeed(None)
-        self._decided: Deferred[None] = succeed(None)
+        self._last: Place | None = None
         self._reading = 0
 
     @contextlib.asynccontextmanager
     async def place(self) -> AsyncIterator[Place]:
         """A place behind all that came before, when they are decided."""
-        place, done, decided = Place(self._through), Deferred[None](), self._decided
-        self._through, self._decided = done, place.decided
-        await _fired(decided)
+        earlier, done = self._last, Deferred[None]()
+        place = self._last = Place(self._through, earlier)
+        self._through = done
+        if earlier is not None:
+            await _fired(earlier.decided)
         if self._reading:
             await _fired(place.before)
         try:
             yield place
         finally:
-            place.decide()
+            place.leave()
             place.before.addCallback(lambda _: done.callback(None))
 
     @contextlib.asynccontextmanager
@@ -124,7 +144,7 @@ async def charge(
             recalled = _decide_from_memory(batch, store)
         if recalled is not None:
             place.decide()
-            answers = await _commit(recalled, store, in_transaction)
+            answers = await _commit(recalled, place, store, in_transaction)
             if answers is not None:
                 return answers
         async with line.reading(place.before):
@@ -170,11 +190,20 @@ async def _look(batch: list[ChargingRequest], store: ChargingStore, look: Execut
 
 
 async def _commit(
-    recalled: Recalled, store: ChargingStore, in_transaction: InTransaction
+    recalled: Recalled, place: Place, store: ChargingStore, in_transaction: InTransaction
 ) -> list[ChargingAnswer] | None:
     """The committed answers; None, and nothing changed, when memory was wrong."""
+
+    async def write(transaction: Transaction) -> None:
+        if place.overtakes:
+            raise Overtaken
+        # Told before the next transaction begins, which is as soon as this one has ended.
+        place.failed = True
+        await transaction.commit_with(recalled.statements)
+        place.failed = False
+
     try:
-        await in_transaction(lambda transaction: transaction.commit_with(recalled.statements))
+        await in_transaction(write)
     except DatabaseUnavailable:
         store.forget(recalled.ledger)  # nobody knows whether it is committed
         raise

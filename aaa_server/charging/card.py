@@ -15,6 +15,7 @@ from aaa_server.charging.credential import check
 from aaa_server.charging.digest import prove
 from aaa_server.charging.ledger import Account, Event
 from aaa_server.charging.requests import Authenticate, Authorize, Digest, Refusal, Refused
+from aaa_server.rating.prefix import number_of
 
 if TYPE_CHECKING:
     from aaa_server.charging.ledger import Ledger
@@ -80,6 +81,8 @@ def register(request: Authenticate, account: Account, ledger: Ledger) -> Refused
         return Refused(
             Refusal.INVALID_ARGUMENT, "a number is registered with a card's number and PIN"
         )
+    if number_of(ani) != ani:  # a name, or "anonymous"
+        return Refused(Refusal.INVALID_ARGUMENT, "what the caller calls from is no number")
     owner_id = ledger.anis.get(ani)
     if owner_id is not None and owner_id != account.profile.account_id:
         return Refused(Refusal.INVALID_ARGUMENT, "this number is registered to another account")

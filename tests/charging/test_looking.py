@@ -8,7 +8,7 @@ import pytest
 from twisted.internet.defer import Deferred, ensureDeferred
 
 from aaa_server.charging.ledger import Policy
-from aaa_server.charging.requests import Authorize, Granted, Origin, Refusal, Refused
+from aaa_server.charging.requests import Authorize, Granted, Origin, Refusal, Refused, Stop
 from aaa_server.online_charging import Line, charge
 from aaa_server.storage import charging, charging_memory
 from aaa_server.storage.catalogue import CatalogueHolder
@@ -33,10 +33,12 @@ WORLD = """
 """
 
 
-def asks(code: str, session: str) -> Authorize:
-    return Authorize(
-        CLIENT, session, BEGINNING, Origin(account_code=code), "442071830000", None, True
-    )
+def asks(code: str, session: str, called: str = "442071830000") -> Authorize:
+    return Authorize(CLIENT, session, BEGINNING, Origin(account_code=code), called, None, True)
+
+
+def ends(session: str) -> Stop:
+    return Stop(CLIENT, session, BEGINNING, 0, Origin(account_code="acme"), "442071830000")
 
 
 class Server:
@@ -78,7 +80,7 @@ class Server:
 
         await self._run(watched)
 
-    def ask(self, *batch: Authorize) -> Deferred[list[ChargingAnswer]]:
+    def ask(self, *batch: Authorize | Stop) -> Deferred[list[ChargingAnswer]]:
         self.statements.clear()
         self.looked.clear()
         return ensureDeferred(
@@ -207,3 +209,28 @@ def test_no_more_accounts_are_held_than_there_is_room_for(
     for number, code in enumerate(("acme", "beta", "zero", "acme", "beta")):
         answered(server.ask(asks(code, f"{code}{number}")))
     assert server.store.accounts_held <= 4  # what one batch adds comes on top
+
+
+def test_a_batch_is_not_written_before_one_that_has_to_be_decided_anew(server: Server) -> None:
+    """What the first finds only in its turn is a call of the key that has ended long since."""
+    answered(server.ask(ends("gone")))
+    turns: list[Deferred[None]] = []
+    run = server.transaction
+
+    async def in_turn(work: Callable[[PlainTransaction], Awaitable[None]]) -> None:
+        turn: Deferred[None] = Deferred()
+        turns.append(turn)
+        await turn
+        await run(work)
+
+    server.transaction = in_turn  # type: ignore[method-assign]
+    first = server.ask(asks("acme", "first"), asks("acme", "gone", called="999"))
+    second = server.ask(ends("first"))
+    assert len(turns) == 2, "both are decided on memory"
+    while turns:
+        turns.pop(0).callback(None)
+    again, gone = answered(first)
+    assert isinstance(again, Granted), "asked again before it ended, as it came"
+    assert isinstance(gone, Refused)
+    assert gone.reason is Refusal.INVALID_ARGUMENT
+    answered(second)
