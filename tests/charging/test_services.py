@@ -502,7 +502,7 @@ def test_a_caller_registered_with_the_pin_needs_none_any_more(scenario: Scenario
         who       1002003004 ani=34911000001 register       -> refused invalid-argument
         who       1002003004 pin=4711 ani=anonymous register   -> refused invalid-argument
         who       1002003004 pin=4711 ani=34911y00001 register -> refused invalid-argument
-        who       1002003004 pin=4711 ani={33 * '1'} register -> refused invalid-argument
+        who       1002003004 pin=4711 ani={33 * "1"} register -> refused invalid-argument
         who       1002003004 pin=4711 ani=34911000001 register -> known 1002003004 5.000000
         who       2002003004 pin=4711 ani=34911000001 register -> refused invalid-argument
         who       1002003004 pin=4711 ani=34911000001 register -> known 1002003004 5.000000
