@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Collection, Iterable
 from datetime import timedelta
-from itertools import islice
 from typing import TYPE_CHECKING, Any, Protocol, TypeGuard
 
 from aaa_server.charging.account_code import whose
@@ -31,7 +30,7 @@ from aaa_server.charging.requests import (
     Update,
 )
 from aaa_server.storage.arrays import ALWAYS, array, bounds, text_array
-from aaa_server.storage.charging_memory import ACCOUNTS_HELD_MAX, Memory
+from aaa_server.storage.charging_memory import ACCOUNTS_HELD_MAX, Memory, drop_oldest
 from aaa_server.storage.charging_meters import read_meters
 from aaa_server.storage.charging_record import statements_for
 from aaa_server.storage.identifiers import Identifiers
@@ -259,13 +258,8 @@ class ChargingStore:
         return bool(rows)
 
     def _make_room(self) -> None:
-        # The oldest, as many as came: all at once would have all be read anew.
-        for account_id in list(
-            islice(self._profiles, max(0, len(self._profiles) - PROFILES_HELD_MAX))
-        ):
-            del self._profiles[account_id]
-        for code in list(islice(self._codes, max(0, len(self._codes) - CODES_HELD_MAX))):
-            del self._codes[code]
+        drop_oldest(self._profiles, PROFILES_HELD_MAX)
+        drop_oldest(self._codes, CODES_HELD_MAX)
 
     async def _keys(
         self, transaction: Transaction, batch: list[ChargingRequest]

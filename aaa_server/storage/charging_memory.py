@@ -9,7 +9,7 @@ not asked for a while.
 from __future__ import annotations
 
 from itertools import islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from aaa_server.charging.call import Call, CallKey
@@ -90,9 +90,11 @@ class Memory:
 
     def _make_room(self) -> None:
         """Let the oldest go, as many as came: all at once would stop the server for a while."""
-        for account_id in list(
-            islice(self.accounts, max(0, len(self.accounts) - ACCOUNTS_HELD_MAX))
-        ):
-            del self.accounts[account_id]
-        for key in list(islice(self.calls, max(0, len(self.calls) - CALLS_HELD_MAX))):
-            del self.calls[key]
+        drop_oldest(self.accounts, ACCOUNTS_HELD_MAX)
+        drop_oldest(self.calls, CALLS_HELD_MAX)
+
+
+def drop_oldest(held: dict[Any, Any], most: int) -> None:
+    """Let go of what was taken in first, until no more than `most` are held."""
+    for key in list(islice(held, max(0, len(held) - most))):
+        del held[key]

@@ -16,6 +16,25 @@ SETTINGS = (
     "enable_bitmapscan=off",
 )
 
+_NEW_CALLS = """\
+INSERT INTO call (client_id, session_key, call_id, status, account_id, party_id,
+                  reserved_micros, levels, routes, resource_group_in_id, resource_group_out_id,
+                  granted_seconds, last_seconds, expires_at, authorized_at, started_at, found_by,
+                  ani, called, nas_address, sip_call_id, refusal, version)
+SELECT client_id, session_key, call_id, status, account_id, party_id::bigint[],
+       reserved_micros::bigint[], levels, routes, resource_group_in_id, resource_group_out_id,
+       granted_seconds, last_seconds, expires_at, authorized_at, started_at, found_by,
+       ani, called, nas_address, sip_call_id, refusal, version
+  FROM unnest($1::int[], $2::text[], $3::bigint[], $4::text[], $5::bigint[], $6::text[],
+              $7::text[], $8::text[], $9::text[], $10::bigint[], $11::bigint[],
+              $12::int[], $13::int[], $14::timestamptz[], $15::timestamptz[], $16::timestamptz[],
+              $17::text[], $18::text[], $19::text[], $20::inet[], $21::text[], $22::text[],
+              $23::int[])
+       AS new (client_id, session_key, call_id, status, account_id, party_id,
+               reserved_micros, levels, routes, resource_group_in_id, resource_group_out_id,
+               granted_seconds, last_seconds, expires_at, authorized_at, started_at, found_by,
+               ani, called, nas_address, sip_call_id, refusal, version)"""
+
 PREPARED = {
     # One answer for all: accounts (0), resource groups (1), the catalogue (2), calls (3). What
     # is locked comes as it is now, the calls as of the statement's start: one transaction
@@ -280,44 +299,11 @@ SELECT 2,
  WHERE account_id = ANY ($1::bigint[])
    AND period_from > $2::timestamptz""",
     # One of that key would be another process's, and an error that says memory was wrong.
-    "insert_calls": """
-INSERT INTO call (client_id, session_key, call_id, status, account_id, party_id,
-                  reserved_micros, levels, routes, resource_group_in_id, resource_group_out_id,
-                  granted_seconds, last_seconds, expires_at, authorized_at, started_at, found_by,
-                  ani, called, nas_address, sip_call_id, refusal, version)
-SELECT client_id, session_key, call_id, status, account_id, party_id::bigint[],
-       reserved_micros::bigint[], levels, routes, resource_group_in_id, resource_group_out_id,
-       granted_seconds, last_seconds, expires_at, authorized_at, started_at, found_by,
-       ani, called, nas_address, sip_call_id, refusal, version
-  FROM unnest($1::int[], $2::text[], $3::bigint[], $4::text[], $5::bigint[], $6::text[],
-              $7::text[], $8::text[], $9::text[], $10::bigint[], $11::bigint[],
-              $12::int[], $13::int[], $14::timestamptz[], $15::timestamptz[], $16::timestamptz[],
-              $17::text[], $18::text[], $19::text[], $20::inet[], $21::text[], $22::text[],
-              $23::int[])
-       AS new (client_id, session_key, call_id, status, account_id, party_id,
-               reserved_micros, levels, routes, resource_group_in_id, resource_group_out_id,
-               granted_seconds, last_seconds, expires_at, authorized_at, started_at, found_by,
-               ani, called, nas_address, sip_call_id, refusal, version)""",
+    "insert_calls": _NEW_CALLS,
     # An attempt that was refused is written anew.
-    "rewrite_calls": """
+    "rewrite_calls": f"""
 WITH written AS (
-INSERT INTO call (client_id, session_key, call_id, status, account_id, party_id,
-                  reserved_micros, levels, routes, resource_group_in_id, resource_group_out_id,
-                  granted_seconds, last_seconds, expires_at, authorized_at, started_at, found_by,
-                  ani, called, nas_address, sip_call_id, refusal, version)
-SELECT client_id, session_key, call_id, status, account_id, party_id::bigint[],
-       reserved_micros::bigint[], levels, routes, resource_group_in_id, resource_group_out_id,
-       granted_seconds, last_seconds, expires_at, authorized_at, started_at, found_by,
-       ani, called, nas_address, sip_call_id, refusal, version
-  FROM unnest($1::int[], $2::text[], $3::bigint[], $4::text[], $5::bigint[], $6::text[],
-              $7::text[], $8::text[], $9::text[], $10::bigint[], $11::bigint[],
-              $12::int[], $13::int[], $14::timestamptz[], $15::timestamptz[], $16::timestamptz[],
-              $17::text[], $18::text[], $19::text[], $20::inet[], $21::text[], $22::text[],
-              $23::int[])
-       AS new (client_id, session_key, call_id, status, account_id, party_id,
-               reserved_micros, levels, routes, resource_group_in_id, resource_group_out_id,
-               granted_seconds, last_seconds, expires_at, authorized_at, started_at, found_by,
-               ani, called, nas_address, sip_call_id, refusal, version)
+{_NEW_CALLS}
     ON CONFLICT (client_id, session_key) DO UPDATE
    SET status = EXCLUDED.status,
        account_id = EXCLUDED.account_id,
@@ -342,7 +328,7 @@ SELECT client_id, session_key, call_id, status, account_id, party_id::bigint[],
  WHERE call.version = EXCLUDED.version - 1
 RETURNING 1
 )
-SELECT expect(count(*), cardinality($1)) FROM written""",
+SELECT expect(count(*), cardinality($1)) FROM written""",  # noqa: S608 - nothing but constants
     "touch_calls": """
 WITH written AS (
 UPDATE call
