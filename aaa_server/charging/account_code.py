@@ -9,7 +9,8 @@ name or by where the call comes from.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from aaa_server.charging.requests import Origin, Refusal, Refused
 
@@ -20,11 +21,16 @@ if TYPE_CHECKING:
     from aaa_server.charging.ledger import Ledger
 
 
-class Found(NamedTuple):
+@dataclass(init=False)
+class Found:
     """The account and the rule that found it (did, argument, extension, ani, resource-group)."""
 
     account_id: int
     found_by: str
+
+    def __init__(self, account_id: int, found_by: str) -> None:
+        self.account_id = account_id
+        self.found_by = found_by
 
 
 def by_argument(origin: Origin, _called: str, ledger: Ledger) -> Found | Refused | None:

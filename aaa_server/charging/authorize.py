@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from aaa_server.charging.account_code import whose
-from aaa_server.charging.call import Call, Level, Offer, apply_rate
+from aaa_server.charging.call import Call, Level, Offer, Price, apply_rate
 from aaa_server.charging.card import check_credential, first_use, register
-from aaa_server.charging.catalogue import Inbound
+from aaa_server.charging.choice import KeptPrice
 from aaa_server.charging.inbound_call import (
     did_levels,
     did_offer,
@@ -21,7 +21,6 @@ from aaa_server.charging.inbound_call import (
     on_net_offer,
     out_of_service,
 )
-from aaa_server.charging.ledger import Account
 from aaa_server.charging.metering import Metered, hold_shares, payable_seconds, reached_limit
 from aaa_server.charging.numbers import Blocked, translate_called, translate_caller
 from aaa_server.charging.requests import (
@@ -45,27 +44,40 @@ from aaa_server.rating.money import EXCHANGE_SCALE, div_half_up
 from aaa_server.rating.prefix import NUMBER_DIGITS_MAX
 
 if TYPE_CHECKING:
-    from aaa_server.charging.ledger import GroupUse, Ledger, Profile
+    from aaa_server.charging.catalogue import Catalogue, Inbound, RateGroup
+    from aaa_server.charging.ledger import Account, GroupUse, Ledger, Profile
     from aaa_server.charging.requests import Start, Stop, Update
+    from aaa_server.rating.rate import Terms
 
 # The caller is told the same whoever of the chain lacks the money.
 _NO_CREDIT_TEXT = "not enough credit for this call"
 
 
-class Plan(NamedTuple):
+class Plan:
     """How a call would be carried and paid; nothing is reserved yet.
 
     `affordable_seconds` is all that every level can pay, within the longest call allowed.
     """
 
-    found_by: str
-    chain: list[Account]
-    called: str
-    inbound: Inbound | None
-    levels: tuple[Level, ...]
-    offers: tuple[Offer, ...]
-    metered: Metered
-    affordable_seconds: int
+    def __init__(
+        self,
+        found_by: str,
+        chain: list[Account],
+        called: str,
+        inbound: Inbound | None,
+        levels: tuple[Level, ...],
+        offers: tuple[Offer, ...],
+        metered: Metered,
+        affordable_seconds: int,
+    ) -> None:
+        self.found_by = found_by
+        self.chain = chain
+        self.called = called
+        self.inbound = inbound
+        self.levels = levels
+        self.offers = offers
+        self.metered = metered
+        self.affordable_seconds = affordable_seconds
 
 
 def authorize(request: Authorize, ledger: Ledger) -> Granted | Refused:
@@ -194,7 +206,8 @@ def with_fee_added(level: Level, micros: int) -> Level:
     """`level` with a connect fee higher by `micros`, which are of its price list's currency."""
     price = level.price
     terms = replace(price.terms, connect_fee_micros=price.terms.connect_fee_micros + micros)
-    return level._replace(price=price._replace(terms=terms))
+    dearer = Price(price.rate_id, price.prefix, price.currency, terms)
+    return Level(level.account_id, dearer, level.shares)
 
 
 def standing(chain: list[Account], at: datetime) -> Refused | None:
@@ -245,22 +258,58 @@ def price_levels(
         group = catalogue.rate_groups.get(profile.rate_group_id or 0)
         if group is None:
             return Refused(Refusal.NO_RATE, "no rate group, so no rate for this number")
-        rate = group.tariff.rate_for(called, at, profile.account_id)
-        if rate is None:
-            return Refused(Refusal.NO_RATE, "no rate for this number")
-        if rate.blocked:
-            return Refused(Refusal.BLOCKED, "this number is blocked")
         if on_net and group.on_net is not None:
-            rate = replace(rate, terms=group.on_net)
-        currency = group.tariff.currency
-        exchange_e10 = catalogue.exchange_e10(currency, profile.currency, at)
-        if exchange_e10 is None:
-            return Refused(
-                Refusal.NO_RATE, f"no exchange rate from {currency} to {profile.currency}"
-            )
-        applied = apply_rate(rate, currency, markup_ppm=group.markup_ppm, exchange_e10=exchange_e10)
-        levels.append(Level(profile.account_id, applied))
+            price = _price_of_row(group, profile, called, at, catalogue, group.on_net)
+        else:
+            price = _usual_price(group, profile, called, at, catalogue)
+        if isinstance(price, Refused):
+            return price
+        levels.append(Level(profile.account_id, price))
     return tuple(levels)
+
+
+def _usual_price(
+    group: RateGroup, profile: Profile, called: str, at: datetime, catalogue: Catalogue
+) -> Price | Refused:
+    """The price from what was kept of the number's prefix, if it is the same for all payers."""
+    tariff = group.tariff
+    prefixes = catalogue.prefixes
+    # What is converted changes with the exchange rate; an account's own rows are its own.
+    if prefixes is None or tariff.currency != profile.currency or tariff.owns(profile.account_id):
+        return _price_of_row(group, profile, called, at, catalogue)
+    prefix, changes = prefixes.longest(called)
+    kept = catalogue.prices.find(group.rate_group_id, prefix, changes, at)
+    if kept is not None:
+        return kept.price
+    price = _price_of_row(group, profile, called, at, catalogue)
+    if isinstance(price, Price):
+        begins, ends = tariff.stays(called, at)
+        one = KeptPrice(price, changes, begins, ends)
+        catalogue.prices.keep(group.rate_group_id, prefix, one)
+    return price
+
+
+def _price_of_row(
+    group: RateGroup,
+    profile: Profile,
+    called: str,
+    at: datetime,
+    catalogue: Catalogue,
+    terms: Terms | None = None,
+) -> Price | Refused:
+    """The price by the row in force, with these `terms` instead of its own where they are given."""
+    rate = group.tariff.rate_for(called, at, profile.account_id)
+    if rate is None:
+        return Refused(Refusal.NO_RATE, "no rate for this number")
+    if rate.blocked:
+        return Refused(Refusal.BLOCKED, "this number is blocked")
+    if terms is not None:
+        rate = replace(rate, terms=terms)
+    currency = group.tariff.currency
+    exchange_e10 = catalogue.exchange_e10(currency, profile.currency, at)
+    if exchange_e10 is None:
+        return Refused(Refusal.NO_RATE, f"no exchange rate from {currency} to {profile.currency}")
+    return apply_rate(rate, currency, markup_ppm=group.markup_ppm, exchange_e10=exchange_e10)
 
 
 def _offers(
@@ -418,7 +467,7 @@ def _let_pass(request: Authorize, number: str, call: Call | None, ledger: Ledger
     call.account_id = call.found_by = None
     call.party = ()
     if not isinstance(found, Refused):
-        call.account_id, call.found_by = found
+        call.account_id, call.found_by = found.account_id, found.found_by
         call.party = ledger.accounts[found.account_id].profile.chain or (found.account_id,)
     call.status = "authorized"
     call.refusal = None

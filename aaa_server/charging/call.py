@@ -7,13 +7,15 @@ import during the call does not reprice it and a Stop needs no price list.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
-from datetime import datetime
+from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from aaa_server.rating.money import EXCHANGE_SCALE
 from aaa_server.rating.rate import Rate, Terms
+
+if TYPE_CHECKING:
+    from datetime import datetime
 
 CallKey = tuple[int, str]  # client row, session key
 
@@ -24,7 +26,8 @@ TERMS_HELD_MAX = 65_536
 _NUMBERS = 8  # of Terms, before its steps
 
 
-class Price(NamedTuple):
+@dataclass(init=False)
+class Price:
     """One rate row as it is applied to one account: markup and exchange rate are in `terms`.
 
     `currency` is the price list's.
@@ -35,18 +38,29 @@ class Price(NamedTuple):
     currency: str
     terms: Terms
 
+    # By hand, here and below: what dataclass writes is interpreted even where all else is
+    # compiled, and is the slowest part of making what every call needs several of.
+    def __init__(self, rate_id: int, prefix: str, currency: str, terms: Terms) -> None:
+        self.rate_id = rate_id
+        self.prefix = prefix
+        self.currency = currency
+        self.terms = terms
+        self._text = ""
+
     @property
     def text(self) -> str:
         """All of it as JSON without brackets. A prefix and a currency need no escaping."""
-        terms = self.terms
-        # Nearly no price has steps, so their place is only there where there are some.
-        steps = f",{json.dumps(terms.steps)}" if terms.steps else ""
-        return (
-            f'{self.rate_id},"{self.prefix}","{self.currency}",{terms.per_minute_nanos},'
-            f"{terms.connect_fee_micros},{terms.included_seconds},{terms.initial_seconds},"
-            f"{terms.increment_seconds},{terms.minimum_charge_micros},{terms.markup_ppm},"
-            f"{terms.exchange_e10}{steps}"
-        )
+        if not self._text:
+            terms = self.terms
+            # Nearly no price has steps, so their place is only there where there are some.
+            steps = f",{json.dumps(terms.steps)}" if terms.steps else ""
+            self._text = (
+                f'{self.rate_id},"{self.prefix}","{self.currency}",{terms.per_minute_nanos},'
+                f"{terms.connect_fee_micros},{terms.included_seconds},{terms.initial_seconds},"
+                f"{terms.increment_seconds},{terms.minimum_charge_micros},{terms.markup_ppm},"
+                f"{terms.exchange_e10}{steps}"
+            )
+        return self._text
 
 
 def apply_rate(rate: Rate, currency: str, *, markup_ppm: int, exchange_e10: int) -> Price:
@@ -82,12 +96,22 @@ class Share(NamedTuple):
     amount: int
 
 
-class Level(NamedTuple):
+@dataclass(init=False)
+class Level:
     """One payer of the call: the account that makes it, or one of its resellers."""
 
     account_id: int
     price: Price
-    shares: tuple[Share, ...] = ()
+    shares: tuple[Share, ...]
+
+    def __init__(self, account_id: int, price: Price, shares: tuple[Share, ...] = ()) -> None:
+        self.account_id = account_id
+        self.price = price
+        self.shares = shares
+
+    def with_shares(self, shares: tuple[Share, ...]) -> Level:
+        """The same payer and price, holding these."""
+        return Level(self.account_id, self.price, shares)
 
     @property
     def package_seconds(self) -> int:
@@ -103,7 +127,8 @@ class Level(NamedTuple):
         return self.price.terms.cost_micros(seconds, self.package_seconds)
 
 
-class Offer(NamedTuple):
+@dataclass(init=False)
+class Offer:
     """One way out that the switch was given, with what its provider would charge.
 
     `text` is all of it as JSON, which is often made for many calls at once.
@@ -115,6 +140,22 @@ class Offer(NamedTuple):
     provider_id: int
     price: Price
     text: str
+
+    def __init__(
+        self,
+        resource_group_id: int,
+        name: str,
+        dial: str,
+        provider_id: int,
+        price: Price,
+        text: str,
+    ) -> None:
+        self.resource_group_id = resource_group_id
+        self.name = name
+        self.dial = dial
+        self.provider_id = provider_id
+        self.price = price
+        self.text = text
 
 
 def make_offer(
@@ -178,7 +219,6 @@ def _price(values: list[Any]) -> Price:
     return Price(values[0], values[1], values[2], _terms(*terms))
 
 
-@dataclass(slots=True)
 class Call:
     """One call within a batch; a row of table call, or of cdr once it has ended.
 
@@ -187,12 +227,6 @@ class Call:
     there was one, the provider's part; it is empty before the end.
     """
 
-    client_id: int
-    session_key: str
-    call_id: int
-    status: str
-    authorized_at: datetime
-    expires_at: datetime
     account_id: int | None = None
     party: tuple[int, ...] = ()
     reserved: tuple[int, ...] = ()
@@ -218,13 +252,29 @@ class Call:
     seconds: int = 0
     cause: str = ""
     postings: int = 0
-    flags: list[str] = field(default_factory=list)
-    charged: dict[int, int] = field(default_factory=dict)
-    billed: dict[int, int] = field(default_factory=dict)  # seconds, likewise
     charges: int = 0  # how often it has been charged: once, and once more a correction
     provider_id: int | None = None  # who got the provider's part
     recorded: bool = False  # it had ended, and has its record, when the batch began
     version: int = NEW  # of its row in table call, which is only written if it is still so
+
+    def __init__(
+        self,
+        client_id: int,
+        session_key: str,
+        call_id: int,
+        status: str,
+        authorized_at: datetime,
+        expires_at: datetime,
+    ) -> None:
+        self.client_id = client_id
+        self.session_key = session_key
+        self.call_id = call_id
+        self.status = status
+        self.authorized_at = authorized_at
+        self.expires_at = expires_at
+        self.flags: list[str] = []
+        self.charged: dict[int, int] = {}
+        self.billed: dict[int, int] = {}  # seconds, likewise
 
     @property
     def key(self) -> CallKey:

@@ -8,7 +8,13 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, NamedTuple
 
-from aaa_server.charging.choice import Choices
+from aaa_server.charging.choice import (
+    CHOICES_HELD_MAX,
+    PRICES_HELD_MAX,
+    Choice,
+    KeptByPrefix,
+    KeptPrice,
+)
 from aaa_server.charging.did import Did
 from aaa_server.charging.numbers import NO_RULES, NumberRules
 from aaa_server.rating.lcr import Quality
@@ -107,7 +113,7 @@ class Catalogue:
     `exchanges` holds, by currency pair, the instants from which a rate applies and the
     rates (10^-10), both in order of time. `qualities` holds what is known of outbound
     resource groups. `prefixes` are those of all tariffs; without it nothing that was found
-    out about a route is kept for the next call.
+    out about a number is kept for the next call.
     """
 
     revision: int
@@ -124,12 +130,15 @@ class Catalogue:
     qualities: dict[int, Quality] = field(default_factory=dict)
     prefixes: Prefixes | None = None
     by_name: dict[str, ResourceGroup] = field(init=False)
-    choices: Choices = field(init=False, default_factory=Choices)
+    choices: KeptByPrefix[Choice] = field(init=False)  # by set of routes
+    prices: KeptByPrefix[KeptPrice] = field(init=False)  # by rate group
     _routings: dict[int, int] = field(init=False)
     _candidates: dict[str, tuple[Endpoint, ...]] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
         self.by_name = {group.name: group for group in self.resource_groups.values()}
+        self.choices = KeptByPrefix(CHOICES_HELD_MAX)
+        self.prices = KeptByPrefix(PRICES_HELD_MAX)
         self._routings = {}
         same: dict[tuple[object, ...], int] = {}
         for group in self.rate_groups.values():

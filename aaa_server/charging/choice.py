@@ -1,4 +1,4 @@
-"""What was found out about the ways to a number, kept for all numbers of its prefix.
+"""What was found out about a number, its price and the ways to it, kept for all of its prefix.
 
 Which route has which price, and in which order they stand, depends on a prefix, not on a
 call; what does depend on the call (who is busy, which margin is left) is looked at anew.
@@ -7,17 +7,21 @@ call; what does depend on the call (who is busy, which margin is left) is looked
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
-from datetime import datetime
-from typing import NamedTuple
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar
 
 from aaa_server.charging.call import Offer, Price
 from aaa_server.charging.numbers import Rule
 from aaa_server.rating.lcr import Route
 from aaa_server.rating.prefix import dial_number
 
+if TYPE_CHECKING:
+    from datetime import datetime
+
 # About 5 KiB each where there are many providers: 80 MiB at most, all rate groups together.
 CHOICES_HELD_MAX = 16_384
+# Less than half a KiB each: some hundred prefixes of some hundred rate groups.
+PRICES_HELD_MAX = 131_072
 
 
 class Dial(NamedTuple):
@@ -41,25 +45,16 @@ class Candidate:
     dial: Dial | None = None
 
 
-@dataclass(slots=True)
-class Choice:
-    """The candidates for a prefix, in order, as long as `[begins, ends)` and no row changes.
+class Kept:
+    """What was found out of a prefix: as long as `[begins, ends)`, and until a row changes.
 
-    `changes` counts the changes of rows up to now. `more`: there are some that are not held,
-    behind those that are.
+    `changes` counts the changes of rows up to now.
     """
 
-    candidates: tuple[Candidate, ...]
-    more: bool
-    changes: int
-    begins: datetime | None
-    ends: datetime | None
-    routes: list[Route] = field(init=False)
-    by_id: dict[int, Candidate] = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.routes = [one.route for one in self.candidates]
-        self.by_id = {one.route.resource_group_id: one for one in self.candidates}
+    def __init__(self, changes: int, begins: datetime | None, ends: datetime | None) -> None:
+        self.changes = changes
+        self.begins = begins
+        self.ends = ends
 
     def holds(self, changes: int, at: datetime) -> bool:
         """Whether it is still what would be found out at `at`."""
@@ -70,22 +65,60 @@ class Choice:
         )
 
 
-class Choices:
-    """Choices by set of routes and prefix; all are forgotten when they become too many."""
+class Choice(Kept):
+    """The candidates for a prefix, in order.
 
-    def __init__(self) -> None:
-        self._held: dict[tuple[int, str], Choice] = {}
+    `more`: there are some that are not held, behind those that are.
+    """
 
-    def find(self, routing: int, prefix: str, changes: int, at: datetime) -> Choice | None:
+    def __init__(
+        self,
+        candidates: tuple[Candidate, ...],
+        more: bool,
+        changes: int,
+        begins: datetime | None,
+        ends: datetime | None,
+    ) -> None:
+        super().__init__(changes, begins, ends)
+        self.candidates = candidates
+        self.more = more
+        self.routes = [one.route for one in candidates]
+        self.by_id = {one.route.resource_group_id: one for one in candidates}
+
+
+class KeptPrice(Kept):
+    """What everybody in a rate group pays whose currency is the price list's."""
+
+    def __init__(
+        self, price: Price, changes: int, begins: datetime | None, ends: datetime | None
+    ) -> None:
+        super().__init__(changes, begins, ends)
+        self.price = price
+
+
+What = TypeVar("What", bound=Kept)
+
+
+class KeptByPrefix(Generic[What]):
+    """What was found out, by whom it is for (a number of its own) and prefix.
+
+    All is forgotten when it becomes more than `held_max`.
+    """
+
+    def __init__(self, held_max: int) -> None:
+        self._held: dict[tuple[int, str], What] = {}
+        self._held_max = held_max
+
+    def find(self, whose: int, prefix: str, changes: int, at: datetime) -> What | None:
         """What was kept, if it holds still."""
-        choice = self._held.get((routing, prefix))
-        return choice if choice is not None and choice.holds(changes, at) else None
+        one = self._held.get((whose, prefix))
+        return one if one is not None and one.holds(changes, at) else None
 
-    def keep(self, routing: int, prefix: str, choice: Choice) -> None:
+    def keep(self, whose: int, prefix: str, one: What) -> None:
         """Remember it for the next call."""
-        if len(self._held) >= CHOICES_HELD_MAX:
+        if len(self._held) >= self._held_max:
             self._held.clear()
-        self._held[routing, prefix] = choice
+        self._held[whose, prefix] = one
 
     def __len__(self) -> int:
         return len(self._held)

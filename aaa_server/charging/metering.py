@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-from datetime import datetime
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from aaa_server.charging.call import PACKAGE, Level, Share
 from aaa_server.charging.ledger import Account, Event
@@ -21,15 +20,18 @@ from aaa_server.charging.meter import (
 )
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from aaa_server.charging.ledger import Ledger
 
 
-class Metered(NamedTuple):
+class Metered:
     """The call that is metered: where to, authorised when, and whether packages may serve it."""
 
-    called: str
-    at: datetime
-    packages: bool = True
+    def __init__(self, called: str, at: datetime, packages: bool = True) -> None:
+        self.called = called
+        self.at = at
+        self.packages = packages
 
 
 def payable_seconds(
@@ -86,13 +88,13 @@ def hold_shares(
         if account.profile.metered:
             for share in level.shares:
                 meters.take(share._replace(amount=0), share.amount)
-            bare = level._replace(shares=())
+            bare = level.with_shares(())
             packages = package_shares(bare, _holdings(account, call, ledger), seconds)
-            level = bare._replace(shares=packages)
+            level = bare.with_shares(packages)
             shares = packages + _limit_shares(account, level, seconds, call, ledger)
             for share in shares:
                 meters.take(share, 0)
-            level = level._replace(shares=shares)
+            level = level.with_shares(shares)
         metered.append(level)
     return tuple(metered)
 
@@ -130,7 +132,7 @@ def _settled(level: Level, seconds: int, ledger: Ledger, *, first: bool) -> Leve
             if holding is not None:
                 (meters.settle if first else meters.correct)(share, used)
             packages.append(share._replace(amount=used))
-    charged = level._replace(shares=tuple(packages))
+    charged = level.with_shares(tuple(packages))
     shares = list(packages)
     limits = {limit.limit_id: limit for limit in meters.limits.get(level.account_id, ())}
     for share in level.shares:
@@ -142,7 +144,7 @@ def _settled(level: Level, seconds: int, ledger: Ledger, *, first: bool) -> Leve
             use = meters.uses.get((share.row_id, share.period))
             if use is not None and use.amount >= limit.maximum:
                 _tell(limit, use, ledger)
-    return level._replace(shares=tuple(shares))
+    return level.with_shares(tuple(shares))
 
 
 def _holdings(account: Account, call: Metered, ledger: Ledger) -> list[Holding]:

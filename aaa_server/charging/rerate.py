@@ -133,7 +133,7 @@ def _levels_now(call: Call, ledger: Ledger) -> tuple[Level, ...] | Refused:
         return levels
     return tuple(
         [
-            level._replace(shares=before.shares)
+            level.with_shares(before.shares)
             for level, before in zip(levels, call.levels, strict=True)
         ]
     )

@@ -10,8 +10,7 @@ what decides, and is what the kept choice must agree with.
 
 from __future__ import annotations
 
-from datetime import datetime
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from aaa_server.charging.call import Offer, Price, apply_rate
 from aaa_server.charging.choice import Candidate, Choice, Dial, dial_of, offer_of
@@ -28,6 +27,7 @@ from aaa_server.rating.money import EXCHANGE_SCALE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
+    from datetime import datetime
 
     from aaa_server.charging.catalogue import Attachment, Catalogue, RateGroup, ResourceGroup
     from aaa_server.charging.ledger import Ledger
@@ -38,31 +38,46 @@ ROUTES_MAX = 5
 CANDIDATES_HELD_MAX = 3 * ROUTES_MAX
 
 
-class Sale(NamedTuple):
+class Sale:
     """What the topmost account pays the admin for the call, in `currency`."""
 
-    price: Price
-    currency: str
+    def __init__(self, price: Price, currency: str) -> None:
+        self.price = price
+        self.currency = currency
 
 
-class Wish(NamedTuple):
+class Wish:
     """What is asked of the routes: where to, when, for which call, over which one only.
 
-    `sale` None: whatever the call is sold at, as it has taken place already.
+    `wanted` is "RG_21", or '' for any. `sale` None: whatever the call is sold at, as it has
+    taken place already.
     """
 
-    called: str
-    at: datetime
-    key: str
-    wanted: str = ""  # "RG_21", or '' for any
-    sale: Sale | None = None
+    def __init__(
+        self,
+        called: str,
+        at: datetime,
+        key: str,
+        wanted: str = "",
+        sale: Sale | None = None,
+    ) -> None:
+        self.called = called
+        self.at = at
+        self.key = key
+        self.wanted = wanted
+        self.sale = sale
 
 
-class Limits(NamedTuple):
-    """What one call's price leaves of the routes: the most they may cost, the only one allowed."""
+class Limits:
+    """What one call's price leaves of the routes.
 
-    most_micros: int | None  # None: no margin is asked for
-    forced_id: int  # 0: any
+    `most_micros` is the most they may cost, None when no margin is asked for; `forced_id` the
+    only one allowed, 0: any.
+    """
+
+    def __init__(self, most_micros: int | None, forced_id: int) -> None:
+        self.most_micros = most_micros
+        self.forced_id = forced_id
 
 
 def offers_for(group: RateGroup, wish: Wish, ledger: Ledger) -> tuple[Offer, ...]:

@@ -429,7 +429,7 @@ def _answered(call: Call, route: str, ledger: Ledger) -> Offer | None:
             return offer
     group = ledger.catalogue.by_name.get(route)
     if group is not None and group.account_id in ledger.accounts:
-        told = offer_over(group, Wish(call.called, call.authorized_at, call.session_key), ledger)
+        told = offer_over(group, _wish(call), ledger)
         if told is not None:
             if call.offers:
                 call.flags.append(ROUTE_NOT_OFFERED)
@@ -446,13 +446,12 @@ def _assumed(call: Call, route: str, ledger: Ledger) -> Offer | None:
     topmost = ledger.chain_of(call.account_id)[-1].profile
     group = ledger.catalogue.rate_groups.get(topmost.rate_group_id or 0)
     if not call.offers and group is not None and group.routes:
-        wish = Wish(call.called, call.authorized_at, call.session_key)
-        sold = None
+        offers: tuple[Offer, ...] = ()
         if call.levels:
-            sold = wish._replace(sale=Sale(call.levels[-1].price, topmost.currency))
-        offers = offers_for(group, sold, ledger) if sold is not None else ()
+            sale = Sale(call.levels[-1].price, topmost.currency)
+            offers = offers_for(group, _wish(call, sale), ledger)
         # It has been carried, be it over none of those that it would have been offered.
-        call.offers = (offers or offers_for(group, wish, ledger))[:1]
+        call.offers = (offers or offers_for(group, _wish(call), ledger))[:1]
     if call.offers:
         flag = ROUTE_ASSUMED
     elif route or (group is not None and group.routes):
@@ -462,6 +461,10 @@ def _assumed(call: Call, route: str, ledger: Ledger) -> Offer | None:
     if flag not in call.flags:
         call.flags.append(flag)
     return call.offers[0] if call.offers else None
+
+
+def _wish(call: Call, sale: Sale | None = None) -> Wish:
+    return Wish(call.called, call.authorized_at, call.session_key, sale=sale)
 
 
 def _settled(call: Call, ledger: Ledger) -> Settled | Noted:

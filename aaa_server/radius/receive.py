@@ -6,7 +6,7 @@ Client by address, strict decoding, authenticators, Message-Authenticator, Proxy
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import deque
 from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
@@ -118,9 +118,10 @@ class Receiver:
         self.counts: dict[tuple[str, str], int] = {}
         self._seconds = seconds
         self._duplicates_max = duplicates_max
-        # By source, code and identifier, oldest first. Old ones leave one or two at a
-        # time with each new one: no sweep ever stops the server.
-        self._seen: OrderedDict[tuple[Source, int], Seen] = OrderedDict()
+        # By source, code and identifier. Old ones leave one or two at a time with each new
+        # one, in the order in which they came: no sweep ever stops the server.
+        self._seen: dict[tuple[Source, int], Seen] = {}
+        self._order: deque[tuple[tuple[Source, int], Seen]] = deque()
         # Clients of require_message_authenticator = auto that were seen to sign.
         self._signing: set[int] = set()
         self._newly_signing: set[int] = set()
@@ -255,16 +256,17 @@ class Receiver:
 
     def _remember(self, key: tuple[Source, int], authenticator: bytes, now: float) -> Seen:
         seen = Seen(authenticator, now)
-        slots = self._seen
-        if key in slots:
-            slots.move_to_end(key)
+        slots, order = self._seen, self._order
         slots[key] = seen
+        order.append((key, seen))
         # Two out for one in: the table shrinks back to what is still young.
         for _ in range(2):
-            oldest = next(iter(slots))
-            if now - slots[oldest].at < ANSWER_KEPT_SECONDS and len(slots) <= self._duplicates_max:
+            oldest, old = order[0]
+            if now - old.at < ANSWER_KEPT_SECONDS and len(order) <= self._duplicates_max:
                 break
-            del slots[oldest]
+            order.popleft()
+            if slots.get(oldest) is old:  # or the identifier has been used again, or forgotten
+                del slots[oldest]
         return seen
 
     def _discard(self, role: str, reason: str, source: Source, text: str) -> Discard:

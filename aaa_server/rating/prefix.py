@@ -52,17 +52,21 @@ class Prefixes:
     gone stays known: that makes a distinction too many, not a wrong answer.
     """
 
-    __slots__ = ("_known", "_leads", "_short_changes")
+    __slots__ = ("_answer", "_asked", "_known", "_leads", "_short_changes")
 
     def __init__(self) -> None:
         self._known: set[str] = set()
         # First digits -> the longest prefix's length and the number of changes below them.
         self._leads: dict[str, tuple[int, int]] = {}
         self._short_changes = 0
+        # The last number that was asked for, which is asked for several times a call.
+        self._asked = ""
+        self._answer = ("", 0)
 
     def change(self, prefix: str) -> None:
         """The rows of `prefix` in one of the tariffs are not what they were."""
         self._known.add(prefix)
+        self._asked = ""
         if len(prefix) < LEAD_DIGITS:
             self._short_changes += 1
             return
@@ -75,6 +79,12 @@ class Prefixes:
 
         While the count is the same no row has changed that `called` could find.
         """
+        if called != self._asked or not called:
+            self._answer = self._longest(called)
+            self._asked = called
+        return self._answer
+
+    def _longest(self, called: str) -> tuple[str, int]:
         length, changes = self._leads.get(called[:LEAD_DIGITS], (LEAD_DIGITS - 1, 0))
         changes += self._short_changes
         known = self._known

@@ -88,6 +88,10 @@ class Tariff:
                     return rate
         return None
 
+    def owns(self, account_id: int) -> bool:
+        """Whether the account has rows of its own."""
+        return bool(self._own) and account_id in self._own
+
     def stays(self, called: str, at: datetime) -> tuple[datetime | None, datetime | None]:
         """The span `[from, until)` around `at` in which everybody's row for `called` is the same.
 

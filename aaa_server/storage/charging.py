@@ -474,9 +474,14 @@ class ChargingStore:
         did = ledger.catalogue.dids.get(request.origin.did)
         if did is not None and providers:
             accounts.add(did.provider_id)
-        found = whose(request.origin, called, ledger, request.at)
-        if not isinstance(found, Refused):
-            self._want_chain(found.account_id, ledger, accounts, groups, providers=providers)
+        origin = request.origin
+        account_id = None if origin.did else ledger.codes.get(origin.account_code)
+        if account_id is None:
+            found = whose(origin, called, ledger, request.at)
+            account_id = None if isinstance(found, Refused) else found.account_id
+        # Else the code decides, as nearly always: it is the first of the rules.
+        if account_id is not None:
+            self._want_chain(account_id, ledger, accounts, groups, providers=providers)
 
     def _want_chain(
         self,
@@ -567,39 +572,33 @@ def _unknown(request: ChargingRequest, ledger: Ledger) -> TypeGuard[Start | Upda
 
 
 def _call(row: Row) -> Call:
-    ended = row[3] == "ended"
-    return Call(
-        client_id=row[0],
-        session_key=row[1],
-        call_id=row[2],
-        status=row[3],
-        account_id=row[4],
-        party=tuple(row[5]),
-        reserved=tuple(row[6] or ()),
-        levels=read_levels(row[7]),
-        offers=read_offers(row[8]),
-        resource_group_in_id=row[9],
-        resource_group_out_id=row[10],
-        granted_seconds=row[11],
-        last_seconds=row[12],
-        step=row[13],
-        step_seconds=row[14],
-        expires_at=row[15],
-        authorized_at=row[16],
-        started_at=row[17],
-        found_by=row[18],
-        nas_address=row[19],
-        called=row[20],
-        refusal=row[21],
-        ended_at=row[22],
-        ended_by=row[23] or "",
-        seconds=row[24],
-        postings=row[25],
-        flags=row[26] or [],
-        charged=dict(zip(row[27] or (), row[28] or (), strict=True)) if ended else {},
-        billed=dict(zip(row[27] or (), row[32] or (), strict=True)) if ended else {},
-        charges=row[33],
-        recorded=ended,
-        provider_id=row[29],
-        version=row[30],
-    )
+    call = Call(row[0], row[1], row[2], row[3], row[16], row[15])
+    call.account_id = row[4]
+    call.party = tuple(row[5])
+    call.reserved = tuple(row[6] or ())
+    call.levels = read_levels(row[7])
+    call.offers = read_offers(row[8])
+    call.resource_group_in_id = row[9]
+    call.resource_group_out_id = row[10]
+    call.granted_seconds = row[11]
+    call.last_seconds = row[12]
+    call.step = row[13]
+    call.step_seconds = row[14]
+    call.started_at = row[17]
+    call.found_by = row[18]
+    call.nas_address = row[19]
+    call.called = row[20]
+    call.refusal = row[21]
+    call.ended_at = row[22]
+    call.ended_by = row[23] or ""
+    call.seconds = row[24]
+    call.postings = row[25]
+    call.flags = row[26] or []
+    if call.ended:
+        call.recorded = True
+        call.charged = dict(zip(row[27] or (), row[28] or (), strict=True))
+        call.billed = dict(zip(row[27] or (), row[32] or (), strict=True))
+    call.provider_id = row[29]
+    call.version = row[30]
+    call.charges = row[33]
+    return call

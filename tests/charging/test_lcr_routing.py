@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from aaa_server.charging.call import Offer, apply_rate, make_offer, offers_text, read_offers
 from aaa_server.charging.catalogue import Attachment, Catalogue, RateGroup, ResourceGroup
-from aaa_server.charging.choice import CHOICES_HELD_MAX, Choice, Choices
+from aaa_server.charging.choice import CHOICES_HELD_MAX, Choice, KeptByPrefix
 from aaa_server.charging.ledger import GroupUse, Ledger, Policy
 from aaa_server.charging.numbers import NO_RULES, NumberRules, Rule
 from aaa_server.charging.routing import (
@@ -276,7 +276,9 @@ def test_an_offer_s_json_is_that_of_its_fields(ways: list[Given], called: str) -
     ledger = ledger_of(catalogue)
     offers = offers_for(catalogue.rate_groups[1], Wish(called, day(5), "a"), ledger)
     for offer in offers:
-        assert offer == make_offer(*offer[:5])
+        assert offer == make_offer(
+            offer.resource_group_id, offer.name, offer.dial, offer.provider_id, offer.price
+        )
     assert read_offers(offers_text(offers)) == offers
 
 
@@ -301,7 +303,7 @@ def test_rate_groups_with_the_same_routes_and_strategy_share_what_was_found_out(
 
 
 def test_choices_are_forgotten_when_they_become_too_many() -> None:
-    choices = Choices()
+    choices = KeptByPrefix[Choice](CHOICES_HELD_MAX)
     choice = Choice((), more=False, changes=0, begins=None, ends=None)
     for number in range(CHOICES_HELD_MAX):
         choices.keep(1, str(number), choice)
