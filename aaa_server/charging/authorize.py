@@ -347,7 +347,9 @@ def affordable(
 ) -> int | Refused:
     """The seconds, up to `longest_seconds`, that every level can pay; at least 1."""
     seconds = longest_seconds
-    for account, level in zip(chain, levels, strict=True):
+    assert len(chain) == len(levels)
+    for place, level in enumerate(levels):
+        account = chain[place]
         if account.profile.metered:
             if reached_limit(account, level, metered, ledger) is not None:
                 return Refused(Refusal.VELOCITY, "a limit for calls of this kind is reached")
@@ -408,7 +410,7 @@ def _reserve(call: Call, plan: Plan, request: Authorize, ledger: Ledger) -> Gran
     call.party = (*plan.chain[0].profile.chain, *sorted(providers))
     call.granted_seconds = seconds
     call.authorized_at = request.at
-    call.expires_at = request.at + timedelta(seconds=seconds + ledger.policy.grace_seconds)
+    call.expires_at = request.at + timedelta(0, seconds + ledger.policy.grace_seconds)
     ledger.hold(call, tuple([level.cost_micros(seconds) for level in call.levels]))
     first_use(plan.chain[0], request.at, ledger)
     _occupy(call, plan, request.at, ledger)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -54,7 +55,7 @@ def with_proof(
         return answer
     for account in ledger.accounts.values():
         if account.profile.code == answer.account_code:
-            return answer._replace(digest=reply_to(digest, account.profile))
+            return replace(answer, digest=reply_to(digest, account.profile))
     return answer
 
 

@@ -248,10 +248,11 @@ class Ledger:
 
     def hold(self, call: Call, amounts: tuple[int, ...]) -> None:
         """Make `amounts` (micros, one a level) what the call reserves, instead of before."""
+        assert len(amounts) == len(call.levels)
         before = call.reserved or (0,) * len(amounts)
-        for level, amount, held in zip(call.levels, amounts, before, strict=True):
+        for place, level in enumerate(call.levels):
             account = self.accounts[level.account_id]
-            account.reserved_micros += amount - held
+            account.reserved_micros += amounts[place] - before[place]
             account.changed = True
             assert account.reserved_micros >= 0
         call.reserved = amounts

@@ -1,11 +1,11 @@
 """What the charging core is asked, and what it answers: no protocol's words in here.
 
-Requests and answers are tuples with names: immutable, and the cheapest object to make
-of which every message of every protocol needs one.
+They are not changed once they are made.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
 from typing import NamedTuple, Protocol
@@ -227,7 +227,40 @@ class DigestReply(NamedTuple):
     ha1: str = ""
 
 
-class Granted(NamedTuple):
+@dataclass(init=False)
+class Yes:
+    """What every yes says: whose account it is, and what that has to spend."""
+
+    available_micros: int
+    currency: str
+    account_code: str
+    found_by: str
+    prepaid: bool
+    language: str
+    digest: DigestReply | None
+
+    # By hand, here and below: what dataclass writes stays interpreted.
+    def __init__(
+        self,
+        available_micros: int,
+        currency: str,
+        account_code: str,
+        found_by: str,
+        prepaid: bool,
+        language: str,
+        digest: DigestReply | None = None,
+    ) -> None:
+        self.available_micros = available_micros
+        self.currency = currency
+        self.account_code = account_code
+        self.found_by = found_by
+        self.prepaid = prepaid
+        self.language = language
+        self.digest = digest
+
+
+@dataclass(init=False)
+class Granted(Yes):
     """Go ahead for `seconds` from now.
 
     `credit_seconds` is the time from now in all that can be paid, this slice included;
@@ -238,26 +271,33 @@ class Granted(NamedTuple):
     seconds: int
     credit_seconds: int
     final: bool
-    available_micros: int
-    currency: str
-    account_code: str
-    found_by: str
-    prepaid: bool
-    language: str
-    routes: tuple[RouteOffer, ...] = ()
-    digest: DigestReply | None = None
+    routes: tuple[RouteOffer, ...]
+
+    def __init__(
+        self,
+        seconds: int,
+        credit_seconds: int,
+        final: bool,
+        available_micros: int,
+        currency: str,
+        account_code: str,
+        found_by: str,
+        prepaid: bool,
+        language: str,
+        routes: tuple[RouteOffer, ...] = (),
+        digest: DigestReply | None = None,
+    ) -> None:
+        super().__init__(
+            available_micros, currency, account_code, found_by, prepaid, language, digest
+        )
+        self.seconds = seconds
+        self.credit_seconds = credit_seconds
+        self.final = final
+        self.routes = routes
 
 
-class Known(NamedTuple):
+class Known(Yes):
     """The credential fits (or is not needed): who it is and what may be spent."""
-
-    available_micros: int
-    currency: str
-    account_code: str
-    found_by: str
-    prepaid: bool
-    language: str
-    digest: DigestReply | None = None
 
 
 class Refused(NamedTuple):

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 LOOK_BACK = timedelta(days=32)
 ALWAYS = ("'-infinity'", "'infinity'")
+_JSON_SEPARATOR = "\x1f"
 
 
 def literal(text: str) -> str:
@@ -54,9 +55,15 @@ def text_array(values: Iterable[str | None]) -> str:
     return literal("{" + ",".join([_element(value) for value in values]) + "}")
 
 
+def json_list(values: Iterable[str]) -> str:
+    """Texts of JSON in one, for string_to_array; in JSON every control character is escaped."""
+    return literal(_JSON_SEPARATOR.join(values))
+
+
 def lists_array(values: Iterable[Iterable[object]]) -> str:
     """An array of texts that are array literals themselves: of numbers, or of plain words."""
-    return "'{" + ",".join(['"{' + ",".join(map(str, value)) + '}"' for value in values]) + "}'"
+    lists = [",".join([str(one) for one in value]) for value in values]
+    return "'{" + ",".join(['"{' + one + '}"' for one in lists]) + "}'"
 
 
 def _element(value: str | None) -> str:

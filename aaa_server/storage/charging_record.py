@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from aaa_server.charging.call import NEW, Call, CallKey, levels_text, offers_text
 from aaa_server.charging.settle import NO_AUTHORIZATION, RERATED, ROUTE_ASSUMED
@@ -10,6 +10,7 @@ from aaa_server.storage.arrays import (
     ALWAYS,
     array,
     bounds,
+    json_list,
     lists_array,
     text_array,
     time_array,
@@ -17,6 +18,8 @@ from aaa_server.storage.arrays import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from aaa_server.charging.ledger import Account, GroupUse, Ledger, Nonce
     from aaa_server.charging.meter import Meters
     from aaa_server.storage.identifiers import Identifiers
@@ -91,23 +94,28 @@ def _write_calls(statement: str, calls: list[Call]) -> str:
         array([call.account_id for call in calls]),
         lists_array([call.party for call in calls]),
         lists_array([call.reserved for call in calls]),
-        text_array([levels_text(call.levels) for call in calls]),
-        text_array([offers_text(call.offers) for call in calls]),
-        array([call.resource_group_in_id for call in calls]),
+        json_list([levels_text(call.levels) for call in calls]),
+        json_list([offers_text(call.offers) for call in calls]),
+        _sparse(array, [call.resource_group_in_id for call in calls]),
         array([call.resource_group_out_id for call in calls]),
         array([call.granted_seconds for call in calls]),
-        array([call.last_seconds for call in calls]),
+        _sparse(array, [call.last_seconds for call in calls]),
         time_array([call.expires_at for call in calls]),
         time_array([call.authorized_at for call in calls]),
-        time_array([call.started_at for call in calls]),
+        _sparse(time_array, [call.started_at for call in calls]),
         text_array([call.found_by for call in calls]),
         text_array([call.ani for call in calls]),
         text_array([call.called for call in calls]),
         text_array([call.nas_address for call in calls]),
         text_array([call.sip_call_id for call in calls]),
-        text_array([call.refusal for call in calls]),
+        _sparse(text_array, [call.refusal for call in calls]),
         array([call.version + 1 for call in calls]),
     )
+
+
+def _sparse(literal_of: Callable[[list[Any]], str], values: list[Any]) -> str:
+    """A column that is mostly NULL: unnest() puts NULL where one of its arrays has no more."""
+    return "'{}'" if values.count(None) == len(values) else literal_of(values)
 
 
 def _version(call: Call, ledger: Ledger) -> int:

@@ -97,7 +97,9 @@ def test_what_is_told_is_what_the_server_does(
     server = Server(demo_connection)
     [answer] = server.decide(authorize(code, called))
     assert isinstance(answer, Granted)
-    assert (told["seconds"], told["credit_seconds"], told["final"]) == answer[:3]
+    assert told["seconds"] == answer.seconds
+    assert told["credit_seconds"] == answer.credit_seconds
+    assert told["final"] == answer.final
     offered = [(one["resource_group"], one["dial"]) for one in told["routes"] if one["place"]]
     assert offered == [(route.name, route.dial) for route in answer.routes]
     with demo_connection.cursor() as cursor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -119,7 +120,7 @@ def test_a_grant_tells_time_money_account_and_routes(client_type: str) -> None:
 
 @pytest.mark.parametrize("client_type", TYPES)
 def test_the_last_slice_is_told_by_its_time_and_asks_for_no_more(client_type: str) -> None:
-    said = dict(told(client_type, GRANTED._replace(credit_seconds=120, final=True))[1])
+    said = dict(told(client_type, replace(GRANTED, credit_seconds=120, final=True))[1])
     assert said["Session-Timeout"] == said["h323-credit-time"].rpartition("=")[2]
     assert "Termination-Action" not in said
 
@@ -149,11 +150,11 @@ def test_a_dial_string_is_turned_into_an_address(dial: str, address: str) -> Non
 
 def test_routes_that_a_packet_has_no_room_for_are_left_out() -> None:
     offers = tuple(RouteOffer(f"RG_{n}", f"{'h' * 150}.example/4420{n}") for n in range(40))
-    said = reply.routings(GRANTED._replace(routes=offers))
+    said = reply.routings(replace(GRANTED, routes=offers))
     assert 5 < len(said) < 40
     assert sum(len(value) + 8 for _, value in said) <= reply.ROUTINGS_OCTETS_MAX
     nowhere = (RouteOffer("PSTN", "4420"), RouteOffer("RG_1", "acme/4420"))
-    assert len(reply.routings(GRANTED._replace(routes=nowhere))) == 1
+    assert len(reply.routings(replace(GRANTED, routes=nowhere))) == 1
 
 
 PROOF = DigestReply("f847de948d12285f8f4199e366f1af21")
@@ -164,11 +165,11 @@ PROOF = DigestReply("f847de948d12285f8f4199e366f1af21")
 def test_a_digest_is_answered_with_a_proof_where_the_client_asks_by_rfc_5090(
     client_type: str, answer: Granted | Known
 ) -> None:
-    said = dict(told(client_type, answer._replace(digest=PROOF))[1])
+    said = dict(told(client_type, replace(answer, digest=PROOF))[1])
     assert ("Digest-Response-Auth" in said) is (client_type in ("rfc", "cisco"))
-    said = dict(told(client_type, answer._replace(digest=DigestReply("", "cafe")))[1])
+    said = dict(told(client_type, replace(answer, digest=DigestReply("", "cafe")))[1])
     assert ("Digest-HA1" in said) is (client_type in ("rfc", "cisco"))
-    said = dict(told(client_type, answer._replace(digest=DigestReply()))[1])
+    said = dict(told(client_type, replace(answer, digest=DigestReply()))[1])
     assert not {"Digest-HA1", "Digest-Response-Auth"} & said.keys()
 
 
@@ -319,10 +320,10 @@ def test_a_session_too_long_for_class_has_none() -> None:
 
 @pytest.mark.parametrize("client_type", TYPES)
 def test_a_call_of_nobody_is_told_no_empty_attribute(client_type: str) -> None:
-    nobody = GRANTED._replace(account_code="", found_by="", language="", routes=())
+    nobody = replace(GRANTED, account_code="", found_by="", language="", routes=())
     _, attributes = DIALECTS[client_type].access_reply(nobody, call_of(), client_of(client_type))
     assert all(value for _, value in attributes)
 
 
 def test_an_account_without_a_language_is_told_none() -> None:
-    assert "h323-preferred-lang" not in dict(told("rfc", GRANTED._replace(language=""))[1])
+    assert "h323-preferred-lang" not in dict(told("rfc", replace(GRANTED, language=""))[1])

@@ -16,7 +16,7 @@ from aaa_server.radius.packet import VALUE_OCTETS_MAX, VSA_VALUE_OCTETS_MAX
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from aaa_server.charging.requests import DigestReply, Granted, Known, Refused, RouteOffer
+    from aaa_server.charging.requests import DigestReply, Granted, Refused, RouteOffer, Yes
     from aaa_server.radius.client import Client
 
     Attributes = list[tuple[int, bytes]]
@@ -72,7 +72,7 @@ def named(key_and_name: tuple[int, str], value: object, *, cisco_form: bool) -> 
     return key, (f"{name}={value}" if cisco_form else str(value)).encode()
 
 
-def whose(answer: Granted | Known, *, cisco_form: bool) -> Attributes:
+def whose(answer: Yes, *, cisco_form: bool) -> Attributes:
     """What every Accept says of the account: balance, currency, language, code, rule."""
     attributes = [named(_CREDIT_AMOUNT, amount(answer.available_micros), cisco_form=cisco_form)]
     if answer.account_code:  # an emergency call may be nobody's
