@@ -373,7 +373,7 @@ def _describe(call: Call, request: Authorize) -> None:
         call.ended_at = call.started_at = call.last_seconds = None
         call.ended_by = call.cause = ""
         call.duration_ms = 0
-    call.flags.clear()
+    call.flags = ()
     call.ani = request.origin.ani
     call.called = request.called
     call.nas_address = request.nas_address

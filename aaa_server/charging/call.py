@@ -12,9 +12,11 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from aaa_server.rating.money import EXCHANGE_SCALE
+from aaa_server.rating.prefix import dial_number
 from aaa_server.rating.rate import Rate, Terms
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from datetime import datetime
 
 CallKey = tuple[int, str]  # client row, session key
@@ -127,43 +129,95 @@ class Level:
         return self.price.terms.cost_micros(seconds, self.package_seconds)
 
 
-@dataclass(init=False)
-class Offer:
-    """One way out that the switch was given, with what its provider would charge.
+class Dial:
+    """A way out as all calls of a prefix are offered it, but for their numbers.
 
-    `text` is all of it as JSON, which is often made for many calls at once.
+    `around` is what stands around the number in the dial string, `around_json` in the offer's
+    JSON; before that `strip` characters are cut off it and `prepend` is put in front.
     """
-
-    resource_group_id: int
-    name: str
-    dial: str
-    provider_id: int
-    price: Price
-    text: str
 
     def __init__(
         self,
         resource_group_id: int,
         name: str,
-        dial: str,
         provider_id: int,
         price: Price,
-        text: str,
+        around: tuple[str, ...],
+        around_json: tuple[str, ...],
+        strip: int = 0,
+        prepend: str = "",
     ) -> None:
         self.resource_group_id = resource_group_id
         self.name = name
-        self.dial = dial
         self.provider_id = provider_id
         self.price = price
-        self.text = text
+        self.around = around
+        self.around_json = around_json
+        self.strip = strip
+        self.prepend = prepend
+
+    def offer(self, number: str) -> Offer:
+        """It as it is offered for `number`, which is digits, `*`, `#` and `+`."""
+        if self.strip or self.prepend:
+            number = dial_number(number, strip=self.strip, prepend=self.prepend)
+        return Offer(self, number)
+
+
+class Offer:
+    """One way out that the switch was given, with what its provider would charge.
+
+    Held for as long as its call, of which there may be a hundred thousand: so it is little
+    more than the number.
+    """
+
+    __slots__ = ("_number", "_way")
+
+    def __init__(self, way: Dial, number: str) -> None:
+        self._way = way
+        self._number = number
+
+    @property
+    def resource_group_id(self) -> int:
+        return self._way.resource_group_id
+
+    @property
+    def name(self) -> str:
+        return self._way.name
+
+    @property
+    def provider_id(self) -> int:
+        return self._way.provider_id
+
+    @property
+    def price(self) -> Price:
+        return self._way.price
+
+    @property
+    def dial(self) -> str:
+        """What the switch dials."""
+        return self._number.join(self._way.around)
+
+    @property
+    def text(self) -> str:
+        """All of it as JSON."""
+        return self._number.join(self._way.around_json)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Offer) and self.text == other.text
+
+    def __hash__(self) -> int:
+        return hash(self.text)
+
+    def __repr__(self) -> str:
+        return f"Offer({self.text})"
 
 
 def make_offer(
     resource_group_id: int, name: str, dial: str, provider_id: int, price: Price
 ) -> Offer:
-    """An offer with its text."""
+    """An offer of its own."""
     text = f"[{resource_group_id},{json.dumps(name)},{json.dumps(dial)},{provider_id},{price.text}]"
-    return Offer(resource_group_id, name, dial, provider_id, price, text)
+    return Offer(Dial(resource_group_id, name, provider_id, price, (dial,), (text,)), "")
 
 
 def levels_text(levels: tuple[Level, ...]) -> str:
@@ -219,6 +273,9 @@ def _price(values: list[Any]) -> Price:
     return Price(values[0], values[1], values[2], _terms(*terms))
 
 
+_NOBODY: dict[int, int] = {}  # never written to
+
+
 class Call:
     """One call within a batch; a row of table call, or of cdr once it has ended.
 
@@ -252,6 +309,7 @@ class Call:
     seconds: int = 0
     cause: str = ""
     postings: int = 0
+    flags: tuple[str, ...] = ()
     charges: int = 0  # how often it has been charged: once, and once more a correction
     provider_id: int | None = None  # who got the provider's part
     recorded: bool = False  # it had ended, and has its record, when the batch began
@@ -272,9 +330,8 @@ class Call:
         self.status = status
         self.authorized_at = authorized_at
         self.expires_at = expires_at
-        self.flags: list[str] = []
-        self.charged: dict[int, int] = {}
-        self.billed: dict[int, int] = {}  # seconds, likewise
+        self.charged: Mapping[int, int] = _NOBODY
+        self.billed: Mapping[int, int] = _NOBODY  # seconds, likewise
 
     @property
     def key(self) -> CallKey:
@@ -283,3 +340,7 @@ class Call:
     @property
     def ended(self) -> bool:
         return self.status == "ended"
+
+    def flag(self, flag: str) -> None:
+        """Have the record say so."""
+        self.flags = (*self.flags, flag)

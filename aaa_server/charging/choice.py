@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
 
-from aaa_server.charging.call import Offer, Price
+from aaa_server.charging.call import Dial, Price
 from aaa_server.charging.numbers import Rule
 from aaa_server.rating.lcr import Route
-from aaa_server.rating.prefix import dial_number
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -22,16 +21,6 @@ if TYPE_CHECKING:
 CHOICES_HELD_MAX = 16_384
 # Less than half a KiB each: some hundred prefixes of some hundred rate groups.
 PRICES_HELD_MAX = 131_072
-
-
-class Dial(NamedTuple):
-    """What stands around the number in an offer: in its dial string, and in its JSON."""
-
-    around: tuple[str, ...]
-    around_json: tuple[str, ...]
-    strip: int
-    prepend: str
-    price: Price
 
 
 @dataclass(slots=True)
@@ -125,7 +114,7 @@ class KeptByPrefix(Generic[What]):
 
 
 def dial_of(gateway: str, *, strip: int, prepend: str, route: Route, price: Price) -> Dial:
-    """The parts of an offer over `gateway`: "{number}" stands for the number, else it ends it."""
+    """How `gateway` is dialled: "{number}" stands for the number, else it ends the string."""
     if "{number}" in gateway:
         around = gateway.split("{number}")
     else:
@@ -133,17 +122,13 @@ def dial_of(gateway: str, *, strip: int, prepend: str, route: Route, price: Pric
     escaped = [json.dumps(part)[1:-1] for part in around]
     escaped[0] = f'[{route.resource_group_id},{json.dumps(route.name)},"{escaped[0]}'
     escaped[-1] = f'{escaped[-1]}",{route.provider_id},{price.text}]'
-    return Dial(tuple(around), tuple(escaped), strip, prepend, price)
-
-
-def offer_of(dial: Dial, route: Route, number: str) -> Offer:
-    """The route as it is offered for `number`, which is digits, `*`, `#` and `+`."""
-    number = dial_number(number, strip=dial.strip, prepend=dial.prepend)
-    return Offer(
+    return Dial(
         route.resource_group_id,
         route.name,
-        number.join(dial.around),
         route.provider_id,
-        dial.price,
-        number.join(dial.around_json),
+        price,
+        tuple(around),
+        tuple(escaped),
+        strip,
+        prepend,
     )

@@ -59,9 +59,9 @@ def rerate(request: Rerate, ledger: Ledger) -> Rerated:
     call.levels, call.offers = levels, offers
     _post(call, charges, request.at, ledger)
     if RERATED not in call.flags:
-        call.flags.append(RERATED)
+        call.flag(RERATED)
     if UNRATED in call.flags:
-        call.flags.remove(UNRATED)
+        call.flags = tuple([flag for flag in call.flags if flag != UNRATED])
     ledger.touch(call)
     return Rerated(request.call_id, "", tuple(changes))
 

@@ -12,8 +12,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from aaa_server.charging.call import Offer, Price, apply_rate
-from aaa_server.charging.choice import Candidate, Choice, Dial, dial_of, offer_of
+from aaa_server.charging.call import Dial, Offer, Price, apply_rate
+from aaa_server.charging.choice import Candidate, Choice, dial_of
 from aaa_server.charging.numbers import Blocked, Rule, translate
 from aaa_server.rating.lcr import (
     BY_CALL,
@@ -173,7 +173,7 @@ def offer_over(group: ResourceGroup, wish: Wish, ledger: Ledger) -> Offer | None
     route = Route(group.resource_group_id, group.name, group.account_id, rate, 0)
     number = translate(_rules(group.resource_group_id, ledger), wish.called)
     dial = _dial(group, route, wish.at, ledger)
-    return offer_of(dial, route, wish.called if isinstance(number, Blocked) else number)
+    return dial.offer(wish.called if isinstance(number, Blocked) else number)
 
 
 # ------------------------------------------------------------------ one call
@@ -208,7 +208,7 @@ def _offered(
         if dial is None:
             group = ledger.catalogue.resource_groups[route.resource_group_id]
             dial = one.dial = _dial(group, route, wish.at, ledger)
-        offers.append(offer_of(dial, route, number))
+        offers.append(dial.offer(number))
         if len(offers) == ROUTES_MAX:
             break
     return offers, lossy

@@ -184,16 +184,16 @@ def _chargeable(call: Call, at: datetime, ledger: Ledger) -> int:
     seconds = div_ceil(call.duration_ms, 1000)
     if call.status == "refused":
         if seconds:
-            call.flags.append(REFUSED_BUT_TALKED)
+            call.flag(REFUSED_BUT_TALKED)
         return 0
     if seconds > (at - call.authorized_at) // timedelta(seconds=1) + CLOCK_SLACK_SECONDS:
-        call.flags.append(LONGER_THAN_ELAPSED)
+        call.flag(LONGER_THAN_ELAPSED)
     if not call.granted_seconds or seconds <= call.granted_seconds:
         return seconds
     # Switches cut late; that much is not the caller's.
     if seconds <= call.granted_seconds + ledger.policy.overrun_seconds:
         return call.granted_seconds
-    call.flags.append(LONGER_THAN_GRANTED)
+    call.flag(LONGER_THAN_GRANTED)
     return seconds
 
 
@@ -204,7 +204,7 @@ def _rate_unauthorized(call: Call, route: str, ledger: Ledger) -> None:
     """
     if call.status != "started":
         return
-    call.flags.append(NO_AUTHORIZATION)
+    call.flag(NO_AUTHORIZATION)
     if call.called in ledger.catalogue.emergency:
         return
     levels: tuple[Level, ...] | Refused | None = None
@@ -218,7 +218,7 @@ def _rate_unauthorized(call: Call, route: str, ledger: Ledger) -> None:
         if within is not None:
             call.offers = (within,)
     if not levels or isinstance(levels, Refused):
-        call.flags.append(UNRATED)
+        call.flag(UNRATED)
     else:
         call.levels = levels
 
@@ -235,13 +235,13 @@ def _close_silent(call: Call, at: datetime, ended_by: str, ledger: Ledger) -> No
     if call.status == "refused":
         _close(call, at, ended_by, ledger)
         return
-    call.flags.append(SILENT)
+    call.flag(SILENT)
     if call.last_seconds is not None:
         seconds = call.last_seconds
     elif ledger.policy.assume_lost == "slice":
         seconds = call.granted_seconds
     else:
-        call.flags.append(NOTHING_KNOWN)
+        call.flag(NOTHING_KNOWN)
     _rate_unauthorized(call, "", ledger)
     if call.status == "authorized":
         ledger.release(call)
@@ -260,7 +260,7 @@ def _correct(call: Call, request: Stop, ledger: Ledger) -> None:
     else:
         call.duration_ms = _duration_ms(call, request)
     call.cause = request.cause
-    call.flags.append(LATE_STOP)
+    call.flag(LATE_STOP)
     seconds = _chargeable(call, request.at, ledger) if call.refusal is None else 0
     ledger.touch(call)
     _charge(call, seconds, request.route, request.at, ledger, first=False)
@@ -279,7 +279,7 @@ def _charge(
         and call.called in ledger.catalogue.emergency
         and EMERGENCY not in call.flags
     ):
-        call.flags.append(EMERGENCY)
+        call.flag(EMERGENCY)
     used_before = [level.package_seconds if call.charges else 0 for level in call.levels]
     _settle_shares(call, seconds, ledger, first=first)
     if not call.levels or not (seconds or call.charged):
@@ -338,7 +338,8 @@ def _note(charge: Charge, call: Call, package_before: int, ledger: Ledger) -> No
     """Add what `charge`, the party's charge in all, changes of what was noted before."""
     level = charge.level
     amount_before, billed_before = call.charged.get(level, 0), call.billed.get(level, 0)
-    call.charged[level], call.billed[level] = charge.amount_micros, charge.billed_seconds
+    call.charged = {**call.charged, level: charge.amount_micros}
+    call.billed = {**call.billed, level: charge.billed_seconds}
     if charge.number == 1:
         ledger.charges.append(charge)
         return
@@ -432,7 +433,7 @@ def _answered(call: Call, route: str, ledger: Ledger) -> Offer | None:
         told = offer_over(group, _wish(call), ledger)
         if told is not None:
             if call.offers:
-                call.flags.append(ROUTE_NOT_OFFERED)
+                call.flag(ROUTE_NOT_OFFERED)
             return told
     return _assumed(call, route, ledger)
 
@@ -459,7 +460,7 @@ def _assumed(call: Call, route: str, ledger: Ledger) -> Offer | None:
     else:
         return None
     if flag not in call.flags:
-        call.flags.append(flag)
+        call.flag(flag)
     return call.offers[0] if call.offers else None
 
 

@@ -593,7 +593,7 @@ def _call(row: Row) -> Call:
     call.ended_by = row[23] or ""
     call.seconds = row[24]
     call.postings = row[25]
-    call.flags = row[26] or []
+    call.flags = tuple(row[26] or ())
     if call.ended:
         call.recorded = True
         call.charged = dict(zip(row[27] or (), row[28] or (), strict=True))
