@@ -50,6 +50,7 @@ MODULES = (
     "aaa_server.charging.routing",
     "aaa_server.charging.inbound_call",
     "aaa_server.charging.metering",
+    "aaa_server.charging.pricing",
     "aaa_server.charging.authorize",
     "aaa_server.charging.settle",
     "aaa_server.charging.rerate",

@@ -10,9 +10,9 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from aaa_server.charging.authorize import price_levels, with_fee_added
 from aaa_server.charging.inbound_call import ON_NET
 from aaa_server.charging.ledger import Charge, Posting, Transaction
+from aaa_server.charging.pricing import price_levels, with_fee_added
 from aaa_server.charging.requests import Changed, Refused, Rerate, Rerated
 from aaa_server.charging.routing import Wish, offer_over
 from aaa_server.charging.settle import PROVIDER, RERATED, UNRATED

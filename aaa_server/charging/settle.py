@@ -11,10 +11,11 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from aaa_server.charging.account_code import whose
-from aaa_server.charging.authorize import called_number, metered_call, price_levels
+from aaa_server.charging.authorize import called_number, metered_call
 from aaa_server.charging.inbound_call import emergency_number, on_net_offer
 from aaa_server.charging.ledger import Charge, Ledger, Posting, Transaction
 from aaa_server.charging.metering import hold_shares, settle_shares
+from aaa_server.charging.pricing import price_levels
 from aaa_server.charging.requests import (
     Expire,
     Noted,

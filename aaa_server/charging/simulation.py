@@ -17,7 +17,6 @@ from aaa_server.charging.authorize import (
     called_number,
     limits,
     longest_call,
-    price_levels,
     reauthorize,
     standing,
 )
@@ -26,6 +25,7 @@ from aaa_server.charging.catalogue import Attachment, Inbound, RateGroup
 from aaa_server.charging.inbound_call import on_net_offer
 from aaa_server.charging.ledger import Charge, Profile
 from aaa_server.charging.metering import Metered
+from aaa_server.charging.pricing import price_levels
 from aaa_server.charging.requests import Authorize, Granted, Reauthorize, Refused, Stop
 from aaa_server.charging.routing import Sale, Wish, consider, margin_of, offers_for
 from aaa_server.charging.settle import stop

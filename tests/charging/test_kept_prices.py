@@ -9,10 +9,10 @@ from typing import NamedTuple
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aaa_server.charging.authorize import price_levels
 from aaa_server.charging.call import Level, apply_rate, levels_text
 from aaa_server.charging.catalogue import Catalogue, RateGroup
 from aaa_server.charging.ledger import Account, Ledger, Policy, Profile
+from aaa_server.charging.pricing import price_levels
 from aaa_server.charging.requests import Refused
 from aaa_server.rating.band import Bands, Window
 from aaa_server.rating.prefix import Prefixes
