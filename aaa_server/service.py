@@ -75,7 +75,7 @@ STOP_SECONDS_MAX = 5.0  # for the transaction in flight and what waits behind it
 LAST_COUNTS_SECONDS_MAX = 1.0  # for what was counted since they were last written
 ACCOUNTS_AT_START_MAX = 50_000  # half a second; the others while calls are answered
 WARM_UP_PAUSE_SECONDS = 0.01
-SILENT_LOOKS = 5  # every so many of them calls that have fallen silent are looked for
+COUNTS_LOOKS = 5  # every so many of them what was counted is written
 NONCE_PURPOSE = "digest nonce"
 
 # Fewer requests than this between two looks: time to look for garbage.
@@ -100,6 +100,7 @@ class ChargingServer(Service):
         self._sleeping: IDelayedCall | None = None
         self._requests_before = 0
         self._client_revision = 0
+        self._silent_calls = watch.SilentCalls()
         self._held = 0  # the last account that was taken into memory, until all are
         self._url = url
         self._charging_connection = Connection(
@@ -239,8 +240,8 @@ class ChargingServer(Service):
                 self._tidy_when_quiet()
                 self._look_at_key_file()
                 await self._look_at_clients()
-                if looks % SILENT_LOOKS == 0:
-                    await self._close_silent_calls()
+                await self._close_silent_calls()
+                if looks % COUNTS_LOOKS == 0:
                     await self._write_route_refusals()
                 problem = ""
             except (DatabaseUnavailable, Overloaded):
@@ -309,7 +310,7 @@ class ChargingServer(Service):
 
     async def _close_silent_calls(self) -> None:
         at = _now()
-        silent = await watch.silent_calls(self._watch_connection, at)
+        silent = await self._silent_calls.look(self._watch_connection.execute, at)
         for closed in [self.charging.ask(Expire(*call, at)) for call in silent]:
             await closed
 
