@@ -80,6 +80,8 @@ NONCE_PURPOSE = "digest nonce"
 
 # Fewer requests than this between two looks: time to look for garbage.
 QUIET_REQUESTS = 100
+# And for putting memory that has come into use since into large pages.
+TIDY_SECONDS_MAX = 0.02
 
 
 class ChargingServer(Service):
@@ -281,6 +283,7 @@ class ChargingServer(Service):
         requests = self.charging.commits.requests
         if requests - self._requests_before < QUIET_REQUESTS:
             _tidy_memory()
+            use_large_pages(TIDY_SECONDS_MAX)
         self._requests_before = requests
 
     def _look_at_key_file(self) -> None:

@@ -8,6 +8,12 @@ from pathlib import Path
 from aaa_server.large_pages import LARGE_PAGE_OCTETS, use_large_pages
 
 
+def test_the_rest_is_left_when_time_is_up() -> None:
+    held = bytearray(64 * LARGE_PAGE_OCTETS)
+    assert use_large_pages(seconds_max=-1) <= LARGE_PAGE_OCTETS
+    assert held == bytes(64 * LARGE_PAGE_OCTETS)
+
+
 def test_memory_says_the_same_afterwards() -> None:
     held = [str(number) * 10 for number in range(200_000)]
     octets = use_large_pages()
