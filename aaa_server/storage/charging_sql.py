@@ -568,7 +568,7 @@ RETURNING 1
 SELECT expect(count(*), cardinality($1)) FROM written""",
     # What was only looked at in memory is still so: prices, accounts, groups, calls; and no
     # call of a new call's key has ended before. Each alone: mostly there is only the first.
-    # A key that another client of the batch has used is taken for this one's, and read.
+    # All keys are looked for at once, and whose they are is only asked of those found.
     "prove_catalogue": """
 SELECT expect((SELECT revision FROM catalogue), $1::bigint)""",
     "prove_accounts": """
@@ -588,13 +588,19 @@ SELECT expect((
              JOIN resource_group USING (resource_group_id, channels, second_at, second_calls)),
            cardinality($1))""",
     "prove_new": """
+WITH found AS MATERIALIZED (
+    SELECT client_id, session_key
+      FROM cdr
+     WHERE client_id = ANY ($1::int[])
+       AND session_key = ANY ($2::text[])
+       AND authorized_at >= least($3::timestamptz, now() - interval '32 days')
+       AND authorized_at < greatest($4::timestamptz, now() + interval '32 days')
+)
 SELECT expect((
            SELECT count(*)
-             FROM cdr
-            WHERE client_id = ANY ($1::int[])
-              AND session_key = ANY ($2::text[])
-              AND authorized_at >= least($3::timestamptz, now() - interval '32 days')
-              AND authorized_at < greatest($4::timestamptz, now() + interval '32 days')), 0)""",
+             FROM found
+             JOIN unnest($1::int[], $2::text[]) AS new (client_id, session_key)
+            USING (client_id, session_key)), 0)""",
     "prove_calls": """
 SELECT expect((
            SELECT count(*)
