@@ -248,8 +248,8 @@ class Ledger:
 
     def hold(self, call: Call, amounts: tuple[int, ...]) -> None:
         """Make `amounts` (micros, one a level) what the call reserves, instead of before."""
-        assert len(amounts) == len(call.levels)
         before = call.reserved or (0,) * len(amounts)
+        assert len(amounts) == len(before) == len(call.levels)
         for place, level in enumerate(call.levels):
             account = self.accounts[level.account_id]
             account.reserved_micros += amounts[place] - before[place]

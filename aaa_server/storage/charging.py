@@ -475,11 +475,11 @@ class ChargingStore:
         if did is not None and providers:
             accounts.add(did.provider_id)
         origin = request.origin
+        # Nearly always the first of the rules decides; else all of them are asked.
         account_id = None if origin.did else ledger.codes.get(origin.account_code)
         if account_id is None:
             found = whose(origin, called, ledger, request.at)
             account_id = None if isinstance(found, Refused) else found.account_id
-        # Else the code decides, as nearly always: it is the first of the rules.
         if account_id is not None:
             self._want_chain(account_id, ledger, accounts, groups, providers=providers)
 

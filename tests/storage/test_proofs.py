@@ -35,7 +35,7 @@ def ended(connection: Connection) -> Connection:
     return connection
 
 
-def prove_new(connection: Connection, *keys: tuple[int, str]) -> None:
+def prove_new(connection: Connection, *keys: tuple[int, str]) -> list[tuple[int, ...]]:
     with connection.cursor() as cursor:
         cursor.execute("SELECT now()")
         arguments = (
@@ -44,6 +44,7 @@ def prove_new(connection: Connection, *keys: tuple[int, str]) -> None:
             *bounds([cursor.fetchall()[0][0]]),
         )
         cursor.execute(f"EXECUTE prove_new ({', '.join(arguments)})")
+        return cursor.fetchall()
 
 
 @pytest.mark.parametrize(
@@ -57,7 +58,7 @@ def prove_new(connection: Connection, *keys: tuple[int, str]) -> None:
 def test_a_key_that_another_client_has_used_is_new(
     ended: Connection, keys: tuple[tuple[int, str], ...]
 ) -> None:
-    prove_new(ended, *keys)
+    assert len(prove_new(ended, *keys)) == 1
 
 
 @pytest.mark.parametrize("key", ENDED)
