@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 SILENT_MAX = 500
 # Of 8 KiB, some ten calls each: read in a few milliseconds.
 BLOCKS_A_LOOK = 500
+# More blocks where these would not be enough: nobody's money is held much longer than it must.
+LOOKS_A_ROUND_MAX = 60
 
 
 class SilentCalls:
@@ -34,9 +36,11 @@ class SilentCalls:
 
     def __init__(self) -> None:
         self._block = 0
+        self._blocks = 0  # of the table, at the last look
 
     async def look(self, execute: Execute, at: datetime) -> list[tuple[int, str]]:
         """Client row and session key of calls whose time was over at `at`."""
+        end = self._block + max(BLOCKS_A_LOOK, self._blocks // LOOKS_A_ROUND_MAX)
         rows = await execute(
             """
             SELECT client_id,
@@ -47,19 +51,17 @@ class SilentCalls:
                AND expires_at <= %s
              LIMIT %s
             """,
-            (f"({self._block},0)", f"({self._block + BLOCKS_A_LOOK},0)", at, SILENT_MAX),
+            (f"({self._block},0)", f"({end},0)", at, SILENT_MAX),
         )
         if len(rows) < SILENT_MAX:
-            await self._go_on(execute)
+            await self._go_on(execute, end)
         return [(client_id, session_key) for client_id, session_key in rows]
 
-    async def _go_on(self, execute: Execute) -> None:
-        self._block += BLOCKS_A_LOOK
-        [(blocks,)] = await execute(
+    async def _go_on(self, execute: Execute, block: int) -> None:
+        [(self._blocks,)] = await execute(
             "SELECT pg_relation_size('call') / current_setting('block_size')::bigint", None
         )
-        if self._block >= blocks:
-            self._block = 0
+        self._block = block if block < self._blocks else 0
 
 
 async def client_revision(connection: Connection) -> int:

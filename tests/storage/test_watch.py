@@ -58,6 +58,19 @@ def test_a_round_finds_each_once(connection: Connection, monkeypatch: pytest.Mon
         assert sorted(found) == sorted(f"call-{number}" for number in range(200, 230))
 
 
+def test_a_large_table_is_gone_round_in_as_few_looks_as_that(
+    connection: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watch, "BLOCKS_A_LOOK", 1)
+    monkeypatch.setattr(watch, "LOOKS_A_ROUND_MAX", 4)
+    open_calls(connection, range(500), GOING_ON)
+    open_calls(connection, range(500, 501), OVER)
+    silent = SilentCalls()
+    # The first look does not know yet how large the table is.
+    found = [key for part in looks(connection, silent, 6) for _, key in part]
+    assert found.count("call-500") == 1
+
+
 def test_nothing_is_passed_over_while_there_are_too_many(
     connection: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
