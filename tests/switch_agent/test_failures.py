@@ -139,7 +139,8 @@ def test_the_second_server_is_asked_when_the_first_is_silent(
     assert first == again
     values = dict(decode(first).attributes)
     assert values[attribute.ACCT_SESSION_ID] == caller.uuid.encode()
-    assert values[attribute.ACCT_DELAY_TIME] == bytes(4)
+    # Since the hangup, not since the packet was made; a second may just have begun.
+    assert int.from_bytes(values[attribute.ACCT_DELAY_TIME], "big") <= 2
 
 
 def test_a_call_goes_on_over_a_broken_event_socket_and_one_that_ends_then_is_found(
