@@ -77,7 +77,8 @@ class Prefixes:
     def longest(self, called: str) -> tuple[str, int]:
         """The longest known prefix of `called`, '' if none, and a count of what touches it.
 
-        While the count is the same no row has changed that `called` could find.
+        While the count of a prefix is the same no row has changed that a number with this
+        longest prefix could find. Counts of two prefixes say nothing about each other.
         """
         if called != self._asked or not called:
             self._answer = self._longest(called)
@@ -86,14 +87,15 @@ class Prefixes:
 
     def _longest(self, called: str) -> tuple[str, int]:
         length, changes = self._leads.get(called[:LEAD_DIGITS], (LEAD_DIGITS - 1, 0))
-        changes += self._short_changes
         known = self._known
         while length > 0:
             prefix = called[:length]
             if prefix in known:
-                return prefix, changes
+                # A short one is shared by several leads, and theirs are not its rows.
+                short = length < LEAD_DIGITS
+                return prefix, self._short_changes + (0 if short else changes)
             length -= 1
-        return "", changes
+        return "", self._short_changes
 
     def __len__(self) -> int:
         """How many different prefixes are known."""

@@ -21,8 +21,9 @@ from aaa_server.rating.tariff import Tariff
 
 DAWN = datetime(2026, 1, 1, tzinfo=UTC)
 NIGHT = Bands(UTC, (Window("night", 127, 0, 480),))
-NUMBERS = ("44", "442071838750", "4471")
-PREFIXES = ("44", "4420")
+NUMBERS = ("44", "442071838750", "4471", "12145551234", "12255551234", "13055551234")
+# One below another, and one that numbers of several leads share.
+PREFIXES = ("44", "4420", "1", "1212")
 OWNER, FOREIGNER = 3, 4
 # An exchange rate from the start, and another one from the second day on.
 EXCHANGES = {("USD", "EUR"): ([DAWN, DAWN + timedelta(days=2)], [9_000_000_000, 8_000_000_000])}
@@ -158,3 +159,18 @@ def test_a_new_row_is_used_at_once() -> None:
         levels = price_levels(payer, "442071838750", hour(1), ledger)
         assert not isinstance(levels, Refused)
         assert levels[0].price.terms.per_minute_nanos == price_nanos
+
+
+def test_what_changes_below_one_lead_does_not_make_up_for_what_changes_above_all() -> None:
+    catalogue = catalogue_of()
+    ledger = Ledger(catalogue, Policy(), count(1))
+    payer = [Account(profile(1), 0, 0, 0, 0, 0)]
+    rate_ids = count(1)
+    change(catalogue, Change(1, False, "1", (0,), 10_000_000, False, ""), rate_ids)
+    change(catalogue, Change(1, False, "1212", (0,), 50_000_000, False, ""), rate_ids)
+    price_levels(payer, "12145551234", hour(1), ledger)  # below the lead that 1212 has
+    change(catalogue, Change(1, False, "1", (0,), 20_000_000, False, ""), rate_ids)
+    for called in ("13055551234", "12145551234"):
+        levels = price_levels(payer, called, hour(1), ledger)
+        assert not isinstance(levels, Refused)
+        assert levels[0].price.terms.per_minute_nanos == 20_000_000

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aaa_server.rating.prefix import Prefixes
@@ -15,6 +15,7 @@ DAWN = datetime(2026, 1, 1, tzinfo=UTC)
 TERMS = Terms(30_000_000)
 PREFIXES = st.text("12*", min_size=1, max_size=5)
 NUMBERS = st.text("12*", max_size=8)
+NUMBERS_OF_LEADS = ("121000", "122000", "123000")
 
 
 def day(number: int) -> datetime:
@@ -56,7 +57,7 @@ def test_numbers_of_one_longest_prefix_find_the_same_rows(
     NUMBERS,
     st.lists(st.integers(-1, 10), min_size=1, max_size=4),
 )
-def test_while_the_count_is_the_same_no_row_of_the_number_has_changed(
+def test_a_row_that_changes_changes_the_count_of_its_numbers(
     before: list[tuple[int, str, list[Rate]]],
     change: tuple[int, str, list[Rate]],
     called: str,
@@ -72,6 +73,21 @@ def test_while_the_count_is_the_same_no_row_of_the_number_has_changed(
     if prefixes.longest(called) == known:
         after = [[tariff.rate_for(called, day(at)) for at in days] for tariff in tariffs]
         assert after == answers
+
+
+# A short prefix is shared by numbers of several leads, and each has its own changes.
+@settings(max_examples=500)
+@given(st.lists(st.sampled_from(["1", "1215", "1225", *NUMBERS_OF_LEADS]), min_size=5, max_size=12))
+def test_while_the_count_is_the_same_no_row_of_the_prefix_has_changed(steps: list[str]) -> None:
+    prefixes = Prefixes()
+    tariff = Tariff(1, "USD", prefixes=prefixes)
+    kept: dict[tuple[str, int], Rate | None] = {}
+    for number, step in enumerate(steps):
+        if step in NUMBERS_OF_LEADS:
+            found = tariff.rate_for(step, DAWN)
+            assert kept.setdefault(prefixes.longest(step), found) == found
+        else:
+            tariff.replace(0, step, [Rate(number, step, TERMS, DAWN, None)])
 
 
 @given(st.lists(rows(), max_size=8), NUMBERS, st.integers(-1, 10), st.integers(-1, 10))
