@@ -115,7 +115,7 @@ class ChargingServer(Service):
         self._price_connection = Connection(url, reactor=reactor, clock=reactor, quiet=True)
         self._watch_connection = Connection(url, reactor=reactor, clock=reactor, quiet=True)
         self._database = ChargingDatabase(self._charging_connection)
-        self._catalogue = CatalogueHolder(self._price_connection)
+        self._catalogue = CatalogueHolder(self._price_connection, reactor)
         self._nonces = Nonces(keyring.derive(NONCE_PURPOSE))
         charging = config.charging
         self._store = ChargingStore(

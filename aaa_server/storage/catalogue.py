@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable, Collection
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import ensureDeferred
+from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
 from aaa_server.charging.catalogue import (
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from twisted.internet.defer import Deferred
+    from twisted.internet.interfaces import IReactorTime
 
 log = Logger()
 
@@ -41,6 +43,8 @@ log = Logger()
 CHANGES_AT_ONCE_MAX = 2000
 # Rows a slice when many are read: 2 ms of Python, so that answers go out in between.
 SLICE_ROWS = 400
+# Until a list that could not be read is tried again.
+AGAIN_SECONDS = 5.0
 
 Rows = list[tuple[Any, ...]]
 Execute = Callable[[str, Any], Awaitable[Rows]]
@@ -182,21 +186,28 @@ class CatalogueHolder:
     """The catalogue as of the last look, and the tariffs that are still being read."""
 
     def __init__(
-        self, background: Connection | None = None, *, prefixes: Collection[str] | None = None
+        self,
+        background: Connection | None = None,
+        clock: IReactorTime | None = None,
+        *,
+        prefixes: Collection[str] | None = None,
     ) -> None:
-        """Without a `background` connection every change is read on the spot.
+        """Without a `background` connection, and its clock, every change is read on the spot.
 
         `prefixes`: read the rate rows of these alone, and of all times. That is for a look
         at one number; a server holds all prefixes, without what has ended long ago.
         """
         self._background = background
+        self._clock = clock
         self._prefixes = prefixes
         self._held: Catalogue | None = None
         self._tariffs: dict[int, Tariff] = {}
         self._all_prefixes = Prefixes()
         self._behind: set[int] = set()
         self._catching_up: Deferred[None] | None = None
-        self._stale = False
+        # How often what was being read beside was given up, and how many of these `held` knows.
+        self._given_up = 0
+        self._given_up_before = 0
         self._dids_revision = -1
 
     @property
@@ -207,15 +218,19 @@ class CatalogueHolder:
     @property
     def revision(self) -> int:
         """The revision held; 0 when all is to be looked at again."""
-        return 0 if self._held is None or self._stale else self._held.revision
+        if self._held is None or self._given_up != self._given_up_before:
+            return 0
+        return self._held.revision
 
     async def refresh(self, execute: Execute) -> None:
         """Read all that is not rate rows again, and of those what is new.
 
         The revision is read first and what others point at last: a change meanwhile can
-        only show as one more look, never as a row that points at nothing.
+        only show as one more look, never as a row that points at nothing. What was read
+        counts when all was: a refresh that fails is made again whole.
         """
         first = self._held is None
+        given_up = self._given_up
         [(revision, admin_id, admin_currency)] = await execute(_REVISION, None)
         exchanges = _exchanges(await execute(_EXCHANGES, None))
         routes = await execute(_ROUTES, None)
@@ -230,11 +245,8 @@ class CatalogueHolder:
             await execute(_DID_PRICES, [since]),
             await execute(_DID_ASSIGNMENTS, [since]),
         )
-        # Later changes may have been read too: they are read once more, then.
-        self._dids_revision = revision
         number_rules = _number_rules(await execute(_NUMBER_RULES, None))
         emergency: dict[str, int | None] = dict(await execute(_EMERGENCY_NUMBERS, None))
-        self._stale = False
         for tariff_id, currency, changed in await execute(_TARIFFS, None):
             await self._follow(execute, tariff_id, currency, changed, at_once=first)
         bands = rate_bands.bands_by_tariff(
@@ -265,6 +277,9 @@ class CatalogueHolder:
             qualities=qualities,
             prefixes=self._all_prefixes,
         )
+        # Later changes of DIDs may have been read too: they are read once more, then.
+        self._dids_revision = revision
+        self._given_up_before = given_up
 
     async def _follow(
         self, execute: Execute, tariff_id: int, currency: str, changed: int, *, at_once: bool
@@ -296,23 +311,33 @@ class CatalogueHolder:
             self._catching_up = ensureDeferred(self._read_behind())
 
     async def _read_behind(self) -> None:
-        assert self._background is not None
         try:
             while self._behind:
-                tariff = self._tariffs[min(self._behind)]
-                [(changed,)] = await self._background.execute(
-                    "SELECT revision FROM tariff WHERE tariff_id = %s", [tariff.tariff_id]
-                )
-                if changed == tariff.revision:
-                    self._behind.discard(tariff.tariff_id)
-                else:
-                    await _read(self._background.execute, tariff, changed, SLICE_ROWS)
+                for tariff_id in sorted(self._behind):
+                    await self._read_beside(self._tariffs[tariff_id])
         except DatabaseUnavailable:
             # Looked at again with the next batch that finds a database.
             self._behind.clear()
-            self._stale = True
+            self._given_up += 1
         finally:
             self._catching_up = None
+
+    async def _read_beside(self, tariff: Tariff) -> None:
+        assert self._background is not None
+        execute = self._background.execute
+        try:
+            [(changed,)] = await execute(
+                "SELECT revision FROM tariff WHERE tariff_id = %s", [tariff.tariff_id]
+            )
+            if changed == tariff.revision:
+                self._behind.discard(tariff.tariff_id)
+            else:
+                await _read(execute, tariff, changed, SLICE_ROWS)
+        except DatabaseUnavailable:
+            raise
+        except Exception:  # noqa: BLE001 - whatever stopped it, old prices must not stay
+            log.failure("Price list {id} is old and will be read again", id=tariff.tariff_id)
+            await deferLater(self._clock, AGAIN_SECONDS)
 
     def _rate_groups(
         self, rows: Rows, routes: Rows, groups: dict[int, ResourceGroup]
