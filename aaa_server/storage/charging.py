@@ -89,6 +89,7 @@ class ChargingStore:
         self._memory = Memory()
         self._profiles: dict[int, Profile] = {}
         self._codes: dict[str, int] = {}
+        self._loading = 0  # batches that count on what is held just now
         self._identifiers = Identifiers() if identifiers is None else identifiers
 
     async def warm_up(self, execute: Execute, after: int = 0, rows: int = SLICE_ROWS) -> int:
@@ -116,7 +117,8 @@ class ChargingStore:
         """
         known = False
         while not self._memory.paused:
-            self._make_room()
+            if not self._loading:
+                self._make_room()
             account_ids, codes = self._lacking(batch)
             if not (account_ids or codes) or not await self._remember(execute, account_ids, codes):
                 break
@@ -125,7 +127,15 @@ class ChargingStore:
 
     async def load(self, transaction: Transaction, batch: list[ChargingRequest]) -> Ledger:
         """All rows that `batch` can touch, locked, as they are now that it is their turn."""
-        self._make_room()
+        if not self._loading:
+            self._make_room()
+        self._loading += 1
+        try:
+            return await self._load(transaction, batch)
+        finally:
+            self._loading -= 1
+
+    async def _load(self, transaction: Transaction, batch: list[ChargingRequest]) -> Ledger:
         if not self.catalogue.revision:
             await self.catalogue.refresh(transaction.execute)
         catalogue = self.catalogue.held
