@@ -324,6 +324,7 @@ class CatalogueHolder:
 
     async def _read_beside(self, tariff: Tariff) -> None:
         assert self._background is not None
+        assert self._clock is not None
         execute = self._background.execute
         try:
             [(changed,)] = await execute(

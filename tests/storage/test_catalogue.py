@@ -71,7 +71,7 @@ class World:
     @property
     def in_step(self) -> bool:
         [(revision,)] = self.scenario.query("SELECT revision FROM catalogue")
-        return self.holder.revision == revision
+        return bool(self.holder.revision == revision)
 
     def price(self, called: str) -> int:
         group = next(iter(self.holder.held.rate_groups.values()))
