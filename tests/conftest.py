@@ -38,7 +38,7 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 settings.register_profile("sky", deadline=None, print_blob=True)
 settings.load_profile("sky")
 
-RUN_SECONDS_MAX = 30.0
+RUN_SECONDS_MAX = 60.0
 Result = TypeVar("Result")
 
 # A cluster that lives as long as the run: only a power cut could tell the difference.

@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
+START_SECONDS_MAX = 60.0
+HANGS_SECONDS = 120.0  # longer than anybody waits
+
+
 class Mailbox:
     """A mail server's other side. It takes nothing for `refused@`, and `later@` the second time."""
 
@@ -52,7 +56,7 @@ class Mailbox:
     async def handle_DATA(self, _server: Any, _session: Any, envelope: Any) -> str:
         self.deliveries += 1
         if self.hangs:
-            await asyncio.sleep(60)
+            await asyncio.sleep(HANGS_SECONDS)
         if not self.answer.startswith("250"):
             return self.answer
         self.recipients += envelope.rcpt_tos
@@ -67,15 +71,23 @@ class Mailbox:
         return [str(message["Subject"]) for message in self.messages]
 
 
+class Listening(Controller):
+    """Has its port from the beginning: nobody else can take it meanwhile."""
+
+    def __init__(self, box: Mailbox) -> None:
+        self.wire = socket.create_server(("127.0.0.1", 0))
+        box.port = self.wire.getsockname()[1]
+        super().__init__(box, hostname="127.0.0.1", port=box.port, ready_timeout=START_SECONDS_MAX)
+
+    def _create_server(self) -> Any:
+        return self.loop.create_server(self._factory_invoker, sock=self.wire)
+
+
 @contextlib.contextmanager
 def mail_server() -> Iterator[Mailbox]:
     """The server, while the block lasts."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
     box = Mailbox()
-    box.port = port
-    controller = Controller(box, hostname="127.0.0.1", port=port)
+    controller = Listening(box)
     controller.start()
     try:
         yield box

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -18,6 +17,7 @@ from aaa_server.cli.main import cli
 from aaa_server.demo import load_demo
 from aaa_server.storage.database import connect, transaction
 from aaa_server.storage.secrets import Keyring
+from tests.integration.server import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from psycopg2.extensions import connection as Connection
     from psycopg2.extensions import cursor as Cursor
 
-SERVER_SECONDS_MAX = 60.0
+SERVER_SECONDS_MAX = 120.0
 
 
 class Ran(NamedTuple):
@@ -140,24 +140,14 @@ def unchanged(bare: Sky, shared_demo_url: str, monkeypatch: pytest.MonkeyPatch) 
     return bare
 
 
-def _free_ports() -> tuple[int, int, int]:
-    with contextlib.ExitStack() as stack:
-        kinds = (socket.SOCK_DGRAM, socket.SOCK_DGRAM, socket.SOCK_STREAM)
-        sockets = [stack.enter_context(socket.socket(socket.AF_INET, kind)) for kind in kinds]
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        auth, acct, metrics = (one.getsockname()[1] for one in sockets)
-    return auth, acct, metrics
-
-
 @pytest.fixture
 def served(sky: Sky, demo_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Sky]:
     """The command line on the demo, and a server that serves it."""
-    auth, acct, metrics = _free_ports()
+    auth, acct = free_port(), free_port()
     monkeypatch.setenv("SKY_AAA_RADIUS_ADDRESS", "127.0.0.1,127.0.0.2")
     monkeypatch.setenv("SKY_AAA_RADIUS_AUTH_PORT", str(auth))
     monkeypatch.setenv("SKY_AAA_RADIUS_ACCT_PORT", str(acct))
-    monkeypatch.setenv("SKY_AAA_METRICS_PORT", str(metrics))
+    monkeypatch.setenv("SKY_AAA_METRICS_PORT", "0")
     monkeypatch.setenv("SKY_AAA_SERVICES", "radius")
     command = [sys.executable, "-m", "aaa_server.cli.main", "serve"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:

@@ -398,7 +398,7 @@ def test_of_two_who_assign_a_number_at_once_one_is_told_of_the_other(
                     )
                     waiting = looking.fetchone()
         with pytest.raises(Conflict, match="it is cora's from"):
-            second.result(30)
+            second.result(120)
     told = priced("did", "history", N, "-o", "json").json
     assert [row["account"] for row in told] == ["cora"]
 

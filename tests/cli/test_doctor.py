@@ -36,6 +36,8 @@ def healthy(sky: Sky, monkeypatch: pytest.MonkeyPatch) -> Sky:
     monkeypatch.setenv("SKY_AAA_RADIUS_ADDRESS", "127.0.0.1")
     monkeypatch.setenv("SKY_AAA_RADIUS_AUTH_PORT", "0")
     monkeypatch.setenv("SKY_AAA_RADIUS_ACCT_PORT", "0")
+    # The machine may stand still between a look at its clock and one at the database's.
+    monkeypatch.setattr("aaa_server.cli.doctor.CLOCK_SECONDS_MAX", 60.0)
     return sky
 
 

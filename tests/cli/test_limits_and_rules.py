@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
@@ -273,13 +273,22 @@ def test_a_limit_says_what_is_used_of_it_now(sky: Sky, demo_url: str) -> None:
         ok(sky("limit", "add", "bob", "--name", name, "--period", period, *maximum))
     now = datetime.now(UTC)
     zone = ZoneInfo("Asia/Kolkata")
-    for name, period, amount in (("calls", "hour", 7), ("talk", "day", 61), ("spend", "month", 5)):
-        execute(
-            demo_url,
-            "INSERT INTO velocity_use SELECT limit_id, to_timestamp(%s), %s"
-            " FROM velocity_limit WHERE name = %s",
-            (period_begin(period, now, zone), amount, name),
-        )
+    for name, period, amount, longest in (
+        ("calls", "hour", 7, timedelta(hours=1)),
+        ("talk", "day", 61, timedelta(days=1)),
+        ("spend", "month", 5, timedelta(days=31)),
+    ):
+        begins = period_begin(period, now, zone)
+        # The one that begins next, too: it may have begun when the limits are listed.
+        follows = period_begin(period, datetime.fromtimestamp(begins, UTC) + longest, zone)
+        assert follows > begins
+        for begin in (begins, follows):
+            execute(
+                demo_url,
+                "INSERT INTO velocity_use SELECT limit_id, to_timestamp(%s), %s"
+                " FROM velocity_limit WHERE name = %s",
+                (begin, amount, name),
+            )
     execute(
         demo_url,
         "INSERT INTO velocity_use SELECT limit_id, now() - interval '45 days', 9"

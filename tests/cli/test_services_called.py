@@ -34,7 +34,7 @@ def radius(kind: str, *lines: str) -> str:
     assert program is not None
     port = os.environ[f"SKY_AAA_RADIUS_{kind.upper()}_PORT"]
     done = subprocess.run(
-        [program, "-x", "-r", "1", "-t", "10", f"127.0.0.1:{port}", kind, "testing123"],
+        [program, "-x", "-r", "1", "-t", "30", f"127.0.0.1:{port}", kind, "testing123"],
         input="\n".join(lines),
         capture_output=True,
         text=True,

@@ -13,8 +13,8 @@ from aaa_server import demo
 if TYPE_CHECKING:
     from tests.cli.conftest import Ran, Sky
 
-NOTICED_SECONDS_MAX = 30.0
-ANSWER_SECONDS_MAX = 30.0
+NOTICED_SECONDS_MAX = 60.0
+ANSWER_SECONDS_MAX = 60.0
 
 
 def ok(ran: Ran) -> Ran:
@@ -24,7 +24,7 @@ def ok(ran: Ran) -> Ran:
 
 def radclient(port: str, kind: str, lines: str) -> str:
     ran = subprocess.run(
-        ["radclient", "-x", "-r", "3", "-t", "5", f"127.0.0.1:{port}", kind, "testing123"],
+        ["radclient", "-x", "-r", "3", "-t", "10", f"127.0.0.1:{port}", kind, "testing123"],
         input=lines,
         capture_output=True,
         text=True,
@@ -116,8 +116,8 @@ def test_rules_blocks_and_emergency_numbers_are_obeyed(served: Sky) -> None:
 def test_a_limit_keeps_further_calls_out_and_tells(served: Sky) -> None:
     ok(served("limit", "add", "bob", "--name", "one", "--period", "month", "--calls", "1"))
     until(False, "bob", "442071838750")
-    [limit] = ok(served("limit", "list", "bob", "-o", "json")).json
-    assert (limit["used"], limit["maximum"]) == (1, 1)
     events = ok(served("event", "list", "--account", "bob", "-o", "json")).json
     assert [event["kind"] for event in events] == ["velocity-limit"]
-    assert events[0]["detail"]["limit"] == "one"
+    # As it was then: another month may have begun.
+    told = events[0]["detail"]
+    assert (told["limit"], told["used"], told["maximum"]) == ("one", 1, 1)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from aaa_server.storage import payments, viewer
 from aaa_server.storage.database import connect, transaction
 from tests.integration.nas import CALLED, INTERIM, START, STOP, Answer, Nas, Question
+from tests.integration.server import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -24,8 +25,9 @@ ACCOUNTS = ("alice", "bob", "nora", "noel", "cora", "carl")
 SLICE_SECONDS = 60
 PLENTY_MICROS = 100_000_000_000
 AGAIN_SECONDS = 0.25
-PATIENCE_SECONDS = 40.0
-JOIN_SECONDS_MAX = 60.0
+PATIENCE_SECONDS = 120.0
+JOIN_SECONDS_MAX = 600.0
+ENOUGH = 50  # calls, to prove anything
 
 
 class Ended(NamedTuple):
@@ -45,7 +47,8 @@ class Load:
         self.refused: list[int] = []
         self.ended: dict[str, Ended] = {}
         self.open: set[str] = set()  # granted, and no Stop was sent
-        self.answered_at: list[float] = []
+        # When each question was first sent, and when its answer came.
+        self.answered: list[tuple[float, float]] = []
         self.given_up: list[Question] = []
         self._server = server
         self._nas = Nas(server)
@@ -57,6 +60,15 @@ class Load:
         ]
         for thread in self._threads:
             thread.start()
+
+    def until(self, calls: int) -> None:
+        """Wait until so many more calls have ended."""
+        wanted = len(self.ended) + calls
+        wait_until(
+            lambda: self._failures or self.given_up or len(self.ended) >= wanted,
+            f"{calls} calls end",
+            seconds=PATIENCE_SECONDS,
+        )
 
     def stop(self) -> None:
         """Let every thread finish its call; fails when one could not."""
@@ -102,13 +114,14 @@ class Load:
                 self._ask(nas.report(STOP, key, account, CALLED, seconds=seconds, identifier=77))
 
     def _ask(self, question: Question) -> Answer | None:
+        asked = time.monotonic()
         answer = self._nas.try_to_ask(
             question, seconds=PATIENCE_SECONDS, again_seconds=AGAIN_SECONDS
         )
         if answer is None:
             self.given_up.append(question)
         else:
-            self.answered_at.append(time.monotonic())
+            self.answered.append((asked, time.monotonic()))
         return answer
 
 
@@ -124,7 +137,7 @@ def prove(
     in to some while they called.
     """
     assert not load.refused, set(load.refused)
-    assert len(load.ended) > 50, "too little was done to prove anything"
+    assert len(load.ended) >= ENOUGH, "too little was done to prove anything"
     records: dict[str, list[tuple[int, int, int]]] = {}
     for key, seconds, postings, paid in server.query(
         """

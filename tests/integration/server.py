@@ -21,30 +21,48 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parents[2]
 SKY_AAA = str(Path(sys.executable).with_name("sky-aaa"))
-START_SECONDS_MAX = 30.0
-STOP_SECONDS_MAX = 20.0
+# How long to wait for what comes in a moment where nothing is in the way: the machine is shared.
+WAIT_SECONDS_MAX = 60.0
+STOP_SECONDS_MAX = 40.0
 POLL_SECONDS = 0.01
 # Below the range that the kernel gives to clients, so that no client sits on a server's
 # port while that server is down.
 PORTS = range(20_000, 32_000)
+_reserved: list[socket.socket] = []
 
 
 def free_port() -> int:
-    """A UDP port that nobody uses, on both families."""
+    """A port that nobody uses, by UDP or TCP, on both families; other tests do not get it either.
+
+    Another process of the tests may ask at the same moment, and a server that is down has its
+    port still: a name that only one process can have is kept for each.
+    """
     while True:
         number = random.choice(PORTS)
+        name = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         with contextlib.ExitStack() as stack:
             try:
-                for family, address in ((socket.AF_INET, "0.0.0.0"), (socket.AF_INET6, "::1")):
-                    stack.enter_context(socket.socket(family, socket.SOCK_DGRAM)).bind(
-                        (address, number)
-                    )
+                name.bind(f"\0sky-aaa test port {number}")
+                for kind in (socket.SOCK_DGRAM, socket.SOCK_STREAM):
+                    for family, address in ((socket.AF_INET, "0.0.0.0"), (socket.AF_INET6, "::1")):
+                        stack.enter_context(socket.socket(family, kind)).bind((address, number))
             except OSError:
+                name.close()
                 continue
-            return number
+        _reserved.append(name)
+        return number
 
 
-def wait_until(holds: Callable[[], Any], what: str, *, seconds: float = 10.0) -> Any:
+def alive(number: int) -> bool:
+    """Whether the process exists and is more than an entry in the process table."""
+    try:
+        status = Path(f"/proc/{number}/stat").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return status.rpartition(")")[2].split()[0] != "Z"
+
+
+def wait_until(holds: Callable[[], Any], what: str, *, seconds: float = WAIT_SECONDS_MAX) -> Any:
     """What `holds` returns once that is true; fails naming `what` when it never is."""
     deadline = time.monotonic() + seconds
     while not (outcome := holds()):
@@ -73,6 +91,7 @@ class Server:
         self.acct_port = free_port()
         self.key_file = str(key_file)
         self.processes = processes
+        self._six = any(":" in address for address in addresses)
         self.config = folder / "sky-aaa.toml"
         self._sections = {
             "database": f"url = {json.dumps(url)}",
@@ -117,13 +136,20 @@ class Server:
                 cwd=self.config.parent,
                 start_new_session=True,
             )
-        wait_until(self._listens, "the server is ready", seconds=START_SECONDS_MAX)
+        # The first process opens its ports once to see that they are free, and closes them again.
+        wait_until(lambda: self._runs() and (command or "ready;" in self.said), "it is ready")
+        wait_until(lambda: self._runs() and self._listens(six=False), "all processes listen")
+        if self._six and not command:
+            wait_until(lambda: self._runs() and self._listens(six=True), "and by IPv6")
 
-    def _listens(self) -> bool:
+    def _runs(self) -> bool:
         assert self.process is not None
         assert self.process.poll() is None, f"it ended:\n{self.said}"
+        return True
+
+    def _listens(self, *, six: bool) -> bool:
         ports = (self.auth_port, self.acct_port)
-        return all(sockets_on(port) >= self.processes for port in ports)
+        return all(sockets_on(port, six=six) >= self.processes for port in ports)
 
     def kill(self) -> None:
         """SIGKILL, as a crash or the kernel short of memory would; further processes end too."""
@@ -162,7 +188,7 @@ class Server:
             text=True,
             env=_environment(),
             check=False,
-            timeout=60,
+            timeout=2 * WAIT_SECONDS_MAX,
         )
         assert done.returncode == expected_status, done.stdout + done.stderr
         return done
@@ -179,10 +205,10 @@ class Server:
             return cursor.fetchall() if cursor.description is not None else []
 
 
-def sockets_on(port: int) -> int:
-    """How many IPv4 UDP sockets are bound to the port."""
+def sockets_on(port: int, *, six: bool = False) -> int:
+    """How many UDP sockets of IPv4, or of IPv6, are bound to the port."""
     wanted = f":{port:04X}"
-    lines = Path("/proc/net/udp").read_text().splitlines()[1:]
+    lines = Path("/proc/net/udp6" if six else "/proc/net/udp").read_text().splitlines()[1:]
     return sum(line.split()[1].endswith(wanted) for line in lines)
 
 

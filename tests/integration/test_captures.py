@@ -115,7 +115,7 @@ def test_what_kamailio_sent_is_answered_and_its_digest_fits(serving: Serving) ->
     with serving() as server:
         set_password(server, "secret")
         server.command("client", "set", "freeswitch", "--type", "kamailio")
-        wait_until(lambda: server.log.count("RADIUS clients") == 2, "the clients are read again")
+        wait_until(lambda: server.log.count("RADIUS clients") >= 2, "the clients are read again")
         exchanged = replay(server, "kamailio")
         access = [answer for _, question, answer in exchanged if question.datagram[0] == 1]
         assert [answer.accepted for answer in access] == [False, True]

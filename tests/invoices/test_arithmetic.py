@@ -79,7 +79,8 @@ def test_net_is_the_sum_of_lines_and_of_bases(
     assert shown == (totals.total_micros if inclusive else totals.net_micros)
     for line in totals.lines:
         assert line.amount_micros % unit == line.net_micros % unit == 0
-        assert -unit < 2 * (line.item.raw_micros - line.amount_micros) <= unit
+        # Halves go upwards.
+        assert -unit <= 2 * (line.item.raw_micros - line.amount_micros) < unit
     for one in totals.taxes:
         assert one.tax_micros % unit == 0
         # Within half a unit of the exact tax.

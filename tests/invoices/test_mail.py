@@ -35,9 +35,12 @@ def issued(ready: Sky, world: World, mailbox: Mailbox) -> Sky:
 
 
 def overdue(world: World, days: int) -> None:
-    """As if it had been due so many days ago."""
+    """As if it had been due so many days ago, by its issuer's clock."""
     world.ask("ALTER TABLE invoice DISABLE TRIGGER invoice_stays; SELECT 1")
-    world.ask("UPDATE invoice SET due_date = current_date - %s RETURNING 1", days)
+    world.ask(
+        "UPDATE invoice SET due_date = (now() AT TIME ZONE 'Europe/Madrid')::date - %s RETURNING 1",
+        days,
+    )
     world.ask("ALTER TABLE invoice ENABLE TRIGGER invoice_stays; SELECT 1")
 
 
@@ -134,7 +137,8 @@ def test_numbers_of_who_is_suspended_are_read_again(issued: Sky, world: World) -
 def test_each_dunning_step_is_taken_once(issued: Sky, world: World, mailbox: Mailbox) -> None:
     steps = issued("issuer", "dunning", "admin", "7", "21:5.00", "35:5.00:suspend", "-o", "json")
     assert [one["days"] for one in steps.json] == [7, 21, 35]
-    overdue(world, 6)
+    # Also when the next day begins meanwhile.
+    overdue(world, 5)
     assert issued("invoice", "remind", "-o", "json").json == []
     overdue(world, 40)
     assert issued("invoice", "remind", "--dry-run", "-o", "json").json[0]["step"] == 1

@@ -15,7 +15,7 @@ import uuid as uuids
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from tests.lua.xml_radius import START, STOP, XmlRadius
+from tests.lua.xml_radius import SECONDS_OF_A_SECOND, START, STOP, XmlRadius
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -475,7 +475,8 @@ class Script:
         load = lua.eval(b"function(path) return assert(loadfile(path))() end")
         settings = load(str(SCRIPTS / "sky_settings.lua").encode())
         settings[b"transport"] = self.switch.transport.encode()
-        settings[b"radius"][b"timeout_seconds"] = 0.5
+        # As in xml_radius.
+        settings[b"radius"][b"timeout_seconds"] *= SECONDS_OF_A_SECOND
         if self.switch.settings is not None:
             self.switch.settings(Settings(lua, settings))
         lua.globals()[b"package"][b"loaded"][b"sky_settings"] = settings

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
     from tests.integration.server import Server
     from tests.lua.conftest import NewSwitch
+    from tests.lua.switch import Settings
 
 SECRET = Secret(b"testing123")
 FIXED = settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -161,8 +162,11 @@ def test_only_the_authentic_answer_is_believed(new_switch: NewSwitch, responder:
 
 
 def test_forged_answers_alone_are_silence(new_switch: NewSwitch, responder: Any) -> None:
+    def impatient(settings: Settings) -> None:
+        settings["radius"] = {"timeout_seconds": 0.5, "tries": 2}
+
     server = responder(lambda request: [accept(request, secret=Secret(b"guessed"))])
-    switch = new_switch(transport="radius", auth_port=server.port)
+    switch = new_switch(transport="radius", auth_port=server.port, settings=impatient)
     call = switch.call(PREPAID, LONDON)
     assert call.variables["sky_result"] == "silent"
     # The same octets again, so that the server knows the repetition.
@@ -228,7 +232,7 @@ def test_it_works_on_the_real_luasocket(world: Server) -> None:
         text=True,
         check=True,
         cwd=ROOT,
-        timeout=30,
+        timeout=60,
         env=os.environ,
     )
     result, seconds, code = done.stdout.split()

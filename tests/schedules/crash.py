@@ -17,6 +17,8 @@ from aaa_server.worker.jobs import jobs_of
 if TYPE_CHECKING:
     from tests.mailbox import Mailbox
 
+WAIT_SECONDS_MAX = 120.0
+
 
 def killed_once_mailed(name: str, url: str, mailbox: Mailbox, at: str) -> bool:
     """Run the job as of that instant; whether it was killed."""
@@ -26,7 +28,7 @@ def killed_once_mailed(name: str, url: str, mailbox: Mailbox, at: str) -> bool:
         stderr=subprocess.DEVNULL,
     )
     mailbox.kills = process.pid
-    return process.wait(60) == -signal.SIGKILL
+    return process.wait(WAIT_SECONDS_MAX) == -signal.SIGKILL
 
 
 def run_once(name: str, url: str, port: int, at: str) -> None:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from psycopg2.extensions import connection as Connection
 
 BEFORE = "0010"
+NOW = datetime.now(UTC)
 
 
 @pytest.fixture
@@ -46,7 +47,7 @@ def old(empty_database_url: str, tmp_path: Path) -> Iterator[Connection]:
                         datetime(2026, 8, 31, 23, 59, 59, 999_999, tzinfo=UTC),
                         datetime(2026, 9, 1, tzinfo=UTC),
                         datetime(2026, 9, 2, tzinfo=UTC),
-                        datetime.now(UTC),
+                        NOW,
                         datetime(2035, 1, 1, tzinfo=UTC),
                     ],
                 ),
@@ -66,7 +67,7 @@ def test_records_are_moved_as_they_are(old: Connection) -> None:
             (2, "cdr_2026_08"),
             (3, "cdr_2026_09"),
             (4, "cdr_2026_09"),
-            (5, f"cdr_{datetime.now(UTC):%Y_%m}"),
+            (5, f"cdr_{NOW:%Y_%m}"),
             (6, "cdr_2035_01"),
         ]
         cursor.execute("SELECT to_regclass('cdr_whole'), count(*) FROM cdr_ever")

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from psycopg2.extensions import connection as PsycopgConnection
+    from psycopg2.extensions import cursor as PsycopgCursor
     from twisted.internet.epollreactor import EPollReactor
     from twisted.logger import LogEvent
 
@@ -292,7 +293,11 @@ def test_transactions_take_turns(
 
 
 def test_the_loser_of_a_deadlock_is_run_again(
-    charging: ChargingDatabase, run: Run, reactor: EPollReactor, connection: PsycopgConnection
+    charging: ChargingDatabase,
+    run: Run,
+    reactor: EPollReactor,
+    connection: PsycopgConnection,
+    administrator: PsycopgCursor,
 ) -> None:
     run(charging.connection.execute("INSERT INTO fruit VALUES ('apple'), ('pear')"))
     run(charging.connection.execute("SET deadlock_timeout = '10ms'"))
@@ -302,7 +307,7 @@ def test_the_loser_of_a_deadlock_is_run_again(
     other = threading.Thread(
         target=cursor.execute, args=("SELECT FROM fruit WHERE name = 'apple' FOR UPDATE",)
     )
-    attempts = 0
+    attempts, backend = 0, connection.info.backend_pid
 
     async def work(unit: Transaction) -> None:
         nonlocal attempts
@@ -310,12 +315,22 @@ def test_the_loser_of_a_deadlock_is_run_again(
         await unit.execute("SELECT FROM fruit WHERE name = 'apple' FOR UPDATE")
         if attempts == 1:
             other.start()
+            # Who waits first looks for a deadlock before there is one, and never again.
+            await until(reactor, lambda: waits(administrator, backend))
             await unit.execute("SELECT FROM fruit WHERE name = 'pear' FOR UPDATE")
 
     finished = ensureDeferred(charging.transaction(work))
     run(wait_for_thread(reactor, other, connection))
     run(finished)
     assert (attempts, charging.retries) == (2, 1)
+
+
+def waits(administrator: PsycopgCursor, backend: int) -> bool:
+    """Whether the session waits for a lock."""
+    administrator.execute(
+        "SELECT wait_event_type = 'Lock' FROM pg_stat_activity WHERE pid = %s", (backend,)
+    )
+    return administrator.fetchall() == [(True,)]
 
 
 async def wait_for_thread(

@@ -9,7 +9,6 @@ import socket
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,6 +19,7 @@ from aaa_server.config import Config, DatabaseConfig
 from aaa_server.storage import embedded
 from aaa_server.storage.database import DatabaseUnavailable, connect, transaction
 from aaa_server.storage.embedded import EmbeddedPostgres, open_database
+from tests.integration.server import alive, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -184,9 +184,11 @@ def test_a_killed_server_recovers_with_what_was_committed(folder: Path) -> None:
     with EmbeddedPostgres(folder, settings=SMALL) as server:
         rows(server.url, "CREATE TABLE vegetable (); SELECT 1")
         pid = pid_of(server)
+        # What it had started ends a moment after it, and holds its memory until then.
+        children = list(map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split()))
         os.kill(pid, signal.SIGKILL)
-        while Path(f"/proc/{pid}").exists():
-            time.sleep(0.01)
+        wait_until(lambda: not Path(f"/proc/{pid}").exists(), "it is gone")
+        wait_until(lambda: not any(map(alive, children)), "they are gone too")
         with EmbeddedPostgres(folder, settings=SMALL) as again:
             assert rows(again.url, "SELECT count(*) FROM vegetable") == [(0,)]
 
@@ -270,11 +272,13 @@ def test_a_named_database_is_used_and_nothing_is_started(database_url: str, tmp_
 
 
 def test_a_named_database_that_is_not_there_is_an_error(tmp_path: Path) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as unused:
-        port = unused.getsockname()[1]
-    config = Config(database=DatabaseConfig(url=f"postgresql://127.0.0.1:{port}/x"))
-    with pytest.raises(DatabaseUnavailable, match="refused"):
-        open_database(config)
+    with socket.socket() as taken:
+        # Nobody listens there, and nobody else gets it.
+        taken.bind(("127.0.0.1", 0))
+        port = taken.getsockname()[1]
+        config = Config(database=DatabaseConfig(url=f"postgresql://127.0.0.1:{port}/x"))
+        with pytest.raises(DatabaseUnavailable, match="refused"):
+            open_database(config)
 
 
 def test_the_configured_folder_s_database_is_opened_and_closed(folder: Path) -> None:

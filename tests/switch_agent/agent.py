@@ -10,7 +10,13 @@ import urllib.error
 import urllib.request
 from typing import TYPE_CHECKING
 
-from tests.integration.server import SKY_AAA, STOP_SECONDS_MAX, free_port, wait_until
+from tests.integration.server import (
+    SKY_AAA,
+    STOP_SECONDS_MAX,
+    WAIT_SECONDS_MAX,
+    free_port,
+    wait_until,
+)
 from tests.switch_agent.freeswitch import PASSWORD
 
 if TYPE_CHECKING:
@@ -18,8 +24,6 @@ if TYPE_CHECKING:
 
     from tests.integration.server import Server
     from tests.switch_agent.freeswitch import FreeSwitch
-
-START_SECONDS_MAX = 30.0
 
 
 class Agent:
@@ -70,9 +74,14 @@ class Agent:
                 env={k: v for k, v in os.environ.items() if not k.startswith("SKY_AAA_")},
                 cwd=self.config.parent,
             )
-        wait_until(self._ready, "the agent is ready", seconds=START_SECONDS_MAX)
+        wait_until(self._ready, "the agent is ready")
         if connects:
-            wait_until(lambda: self.switch.heard, "the agent listens to events")
+            self.connected()
+
+    def connected(self) -> None:
+        """Wait until it listens to the switch's events, and knows that it does."""
+        wait_until(lambda: self.switch.heard, "the agent listens to events")
+        self.wait_for("sky_aaa_agent_connected", 1)
 
     def _ready(self) -> bool:
         assert self.process is not None
@@ -98,7 +107,9 @@ class Agent:
         """Status and text of a page of its metrics port."""
         port = int(self._out.read_text(encoding="utf-8").split("port ")[1].split()[0])
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{port}/{name}", timeout=10) as answer:
+            with urllib.request.urlopen(
+                f"http://127.0.0.1:{port}/{name}", timeout=WAIT_SECONDS_MAX
+            ) as answer:
                 return answer.status, answer.read().decode()
         except urllib.error.HTTPError as error:
             with error:

@@ -10,6 +10,7 @@ import pytest
 
 from tests.integration.conftest import demo, key_file, serving
 from tests.integration.nas import Nas
+from tests.integration.server import WAIT_SECONDS_MAX
 from tests.switch_agent.agent import Agent
 from tests.switch_agent.freeswitch import FreeSwitch
 
@@ -38,7 +39,7 @@ def add_client(server: Server, *options: str) -> str:
     )  # fmt: skip
     nas = Nas(server, address)
     # The server looks for changed clients once a second.
-    assert nas.try_to_ask(nas.status(), seconds=10, again_seconds=0.2) is not None
+    nas.ask(nas.status(), seconds=WAIT_SECONDS_MAX, again_seconds=0.2)
     return address
 
 

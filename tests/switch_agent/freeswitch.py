@@ -18,6 +18,8 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
+from tests.integration.server import free_port
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -49,7 +51,7 @@ class Channel:
     hungup_us: int = 0
     other: str = ""
     cause: str = "NONE"
-    end_at: float | None = None
+    killed: bool = False  # by uuid_kill
     tasks: list[threading.Timer] = field(default_factory=list)
 
     def headers(self) -> list[tuple[str, str]]:
@@ -179,7 +181,7 @@ class FreeSwitch:
         self.deaf_to: set[str] = set()  # commands that it answers and does not carry out
         self.listeners: list[Listener] = []
         self.sequence = 0
-        self.port = 0
+        self.port = free_port()  # it listens there again after it was away
         self.server: socket.socket | None = None
         self.listen()
 
@@ -187,7 +189,6 @@ class FreeSwitch:
 
     def listen(self) -> None:
         self.server = socket.create_server(("127.0.0.1", self.port), reuse_port=False)
-        self.port = self.server.getsockname()[1]
         threading.Thread(target=self.accept, args=(self.server,), daemon=True).start()
 
     def accept(self, server: socket.socket) -> None:
@@ -414,6 +415,7 @@ class FreeSwitch:
         channel = self.channels.get(uuid)
         if channel is None:
             return "-ERR No such channel!\n"
+        channel.killed = True
         self.hangup(channel, cause)
         return "+OK\n"
 
@@ -432,7 +434,6 @@ class FreeSwitch:
         if channel is None:
             return "-ERR No such channel!\n"
         seconds = int(when.removeprefix("+"))
-        channel.end_at = time.time() + seconds
         task = threading.Timer(seconds, self.hangup, (channel, cause))
         task.daemon = True
         channel.tasks.append(task)

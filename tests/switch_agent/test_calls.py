@@ -8,7 +8,9 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING, Any
 
+from aaa_server.charging.ledger import Policy
 from aaa_server.radius import attribute
+from aaa_server.switch_agent.slices import LATE_SECONDS
 from tests.integration.nas import CALLED, Nas
 from tests.integration.server import SKY_AAA, wait_until
 from tests.switch_agent.conftest import SLICE_SECONDS, add_client
@@ -22,6 +24,12 @@ if TYPE_CHECKING:
     from tests.switch_agent.freeswitch import FreeSwitch
 
 SLICED = ("--slice-seconds", str(SLICE_SECONDS))
+# What a call has left of its slice when the agent hears of it: after half of that it asks for more,
+# and the other half is time for the answer.
+LEFT_SECONDS = 10
+OVERRUN_SECONDS = Policy().overrun_seconds
+# A cut is so late when the machine stands still just then; a slice too many is more.
+STALL_SECONDS_MAX = 5
 
 
 def authorize(server: Server, bind: str, key: str, account: str = "alice") -> Answer:
@@ -42,7 +50,7 @@ def cdrs(server: Server, *keys: str) -> list[dict[str, Any]]:
 
 def ended(server: Server, key: str) -> dict[str, Any]:
     """The one CDR of a call, once there is one."""
-    wait_until(lambda: cdrs(server, key), f"a CDR of {key}", seconds=20)
+    wait_until(lambda: cdrs(server, key), f"a CDR of {key}")
     (cdr,) = cdrs(server, key)
     return cdr
 
@@ -67,7 +75,7 @@ def test_a_call_is_charged_by_what_its_leg_has_talked(
     switch.hangup(caller)
 
     cdr = ended(world, caller.uuid)
-    assert 61_000 <= cdr["duration_ms"] < 70_000
+    assert cdr["duration_ms"] == (caller.hungup_us - caller.answered_us) // 1000 >= 61_000
     assert cdr["ended_by"] == "stop"
     assert cdr["cause"] == "NORMAL_CLEARING"
     assert cdr["called"] == CALLED
@@ -75,7 +83,7 @@ def test_a_call_is_charged_by_what_its_leg_has_talked(
     assert "RG_22 answered" in explained
     assert callee.hungup_us
     agent.wait_for("sky_aaa_agent_waiting", 0)
-    assert agent.metric("sky_aaa_agent_channels") == 0
+    agent.wait_for("sky_aaa_agent_channels", 0)
 
 
 def test_a_call_that_nobody_answers_costs_nothing_and_reserves_nothing(
@@ -175,26 +183,29 @@ def orders(switch: FreeSwitch, uuid: str) -> list[str]:
 def test_slice_after_slice_is_asked_for_and_the_last_one_is_cut_at_its_second(
     world: Server, switch: FreeSwitch, new_agent: NewAgent
 ) -> None:
-    bind = add_client(world, "--slice-seconds", "4", "--maximum-call-seconds", "9")
-    new_agent(world, bind, slice_margin_seconds=2).start()
-    assert authorize(world, bind, "sliced-1").seconds == 4
-    caller, callee = switch.talk(account="alice", agent_sec=4, uuid="sliced-1")
-    switch.sched_hangup("+4", callee.uuid)  # as execute_on_answer does
-    wait_until(lambda: callee.hungup_us, "it is cut", seconds=20)
+    # Half of a slice is left for each answer.
+    bind = add_client(world, "--slice-seconds", "8", "--maximum-call-seconds", "16")
+    new_agent(world, bind, slice_margin_seconds=4).start()
+    assert authorize(world, bind, "sliced-1").seconds == 8
+    caller, callee = switch.talk(account="alice", agent_sec=8, uuid="sliced-1")
+    switch.sched_hangup("+8", callee.uuid)  # as execute_on_answer does
+    wait_until(lambda: callee.hungup_us, "it is cut")
 
-    # What was granted in the end is talked out, and not a second more.
+    # What was granted in the end is talked out, to the second, and no other slice.
     talked = (callee.hungup_us - callee.answered_us) / 1e6
-    assert 8 <= talked < 10
+    assert 15 <= talked < 16 + STALL_SECONDS_MAX
     cuts = steps(switch, callee.uuid)
     assert len(cuts) >= 2
     # The old cut goes before the new one comes.
     pairs = [step for cut in cuts for step in (f"sched_del {callee.uuid}", cut)]
     assert orders(switch, callee.uuid) == pairs
-    assert [c for c in switch.commands if c.startswith("uuid_kill")] == []
+    # Nobody is killed whom the switch cuts in time.
+    assert not callee.killed or talked >= 16 + LATE_SECONDS
     cdr = ended(world, caller.uuid)
-    assert cdr["granted_seconds"] == 9
+    assert cdr["granted_seconds"] == 16
     assert cdr["cause"] == "ALLOTTED_TIMEOUT"
-    assert cdr["seconds"] <= 9
+    paid = (caller.hungup_us - caller.answered_us) / 1e6
+    assert cdr["seconds"] <= 16 or paid > 16 + OVERRUN_SECONDS
 
 
 def test_a_leg_that_the_switch_does_not_cut_is_killed(
@@ -209,13 +220,14 @@ def test_a_leg_that_the_switch_does_not_cut_is_killed(
     assert authorize(world, bind, "final-1", "once").granted
     switch.deaf_to = {"sched_hangup"}
     caller, callee = switch.talk(
-        account="once", agent_sec=SLICE_SECONDS, ago=SLICE_SECONDS - 4, uuid="final-1"
+        account="once", agent_sec=SLICE_SECONDS, ago=SLICE_SECONDS - LEFT_SECONDS, uuid="final-1"
     )
     wait_until(lambda: callee.hungup_us, "it is killed")
     assert len(steps(switch, callee.uuid)) == 1  # the rest of the slice, which is the last
     assert callee.cause == "ALLOTTED_TIMEOUT"
     talked = (callee.hungup_us - callee.answered_us) / 1e6
-    assert SLICE_SECONDS + 1.5 <= talked < SLICE_SECONDS + 4
+    least = SLICE_SECONDS - 0.5 + LATE_SECONDS
+    assert least <= talked < least + 0.5 + STALL_SECONDS_MAX
     cdr = ended(world, caller.uuid)
     assert cdr["seconds"] in (SLICE_SECONDS, cdr["duration_ms"] // 1000 + 1)
     assert cdr["cause"] == "ALLOTTED_TIMEOUT"
@@ -228,7 +240,8 @@ def test_a_refused_call_is_left_to_the_cut_that_stands(
     agent = new_agent(world, bind)
     agent.start()
     # The server knows of no such call: there is nothing that could be given more.
-    _, callee = switch.talk(account="alice", agent_sec=SLICE_SECONDS, ago=SLICE_SECONDS - 4)
+    ago = SLICE_SECONDS - LEFT_SECONDS
+    _, callee = switch.talk(account="alice", agent_sec=SLICE_SECONDS, ago=ago)
     wait_until(lambda: "gets no more time" in agent.log, "the refusal")
     assert steps(switch, callee.uuid) == []
     assert not callee.hungup_us
@@ -246,15 +259,16 @@ def test_a_forwarded_call_goes_on_only_as_long_as_both_of_its_calls_may(
         direction="outbound", sky_leg="caller", sky_key="did-1/2", sky_key_2="did-1",
         sky_account="alice", sky_route="RG_22", sky_agent_sec=str(SLICE_SECONDS), ago=59,
     )  # fmt: skip
-    switch.answer(forwarded, ago=SLICE_SECONDS - 4)
-    switch.answer(caller, ago=SLICE_SECONDS - 4, sky_route="PSTN")
+    ago = SLICE_SECONDS - LEFT_SECONDS
+    switch.answer(forwarded, ago=ago)
+    switch.answer(caller, ago=ago, sky_route="PSTN")
     switch.bridge(caller, forwarded)
     for key in ("did-1", "did-1/2"):
         wait_for(world, key, "step")
     wait_until(lambda: steps(switch, forwarded.uuid), "the cut is moved")
     switch.hangup(caller)
     for key in ("did-1", "did-1/2"):
-        assert ended(world, key)["seconds"] >= SLICE_SECONDS - 4
+        assert ended(world, key)["seconds"] >= ago
 
 
 # ------------------------------------------------------------------ the server's orders
@@ -273,7 +287,7 @@ def test_the_operator_ends_a_call_with_one_command(
         caller, _ = switch.talk(account="alice", ago=20, uuid="to-be-ended")
         wait_for(server, "to-be-ended", "started_at")
         server.command("account", "suspend", "alice")
-        wait_until(lambda: caller.hungup_us, "the channel is killed", seconds=20)
+        wait_until(lambda: caller.hungup_us, "the channel is killed")
         assert f"uuid_kill {caller.uuid} ALLOTTED_TIMEOUT" in switch.commands
         assert ended(server, "to-be-ended")["seconds"] >= 20
         done = 'sky_aaa_agent_orders_total{what="done"} 1.0'

@@ -17,8 +17,9 @@ from aaa_server.radius.packet import (
     encode_request,
     reply_fits,
 )
+from aaa_server.switch_agent.calls import ALIVE_SECONDS
 from tests.integration.nas import SECRET
-from tests.integration.server import wait_until
+from tests.integration.server import WAIT_SECONDS_MAX, wait_until
 from tests.switch_agent.conftest import add_client
 from tests.switch_agent.test_calls import authorize, cdrs, ended, running, wait_for
 
@@ -33,7 +34,7 @@ CALLS = 30
 
 
 def all_ended(server: Server, keys: list[str]) -> None:
-    wait_until(lambda: len(cdrs(server, *keys)) >= len(keys), "a CDR of each", seconds=60)
+    wait_until(lambda: len(cdrs(server, *keys)) >= len(keys), "a CDR of each", seconds=120)
     assert sorted(cdr["session_key"] for cdr in cdrs(server, *keys)) == sorted(keys)
 
 
@@ -134,13 +135,14 @@ def test_the_second_server_is_asked_when_the_first_is_silent(
         caller = switch.create(sky_leg="caller", sky_account="alice")
         switch.hangup(caller)
         ended(world, caller.uuid)
-        silent.settimeout(5)
+        since_hangup = time.time() - caller.hungup_us / 1e6
+        silent.settimeout(WAIT_SECONDS_MAX)
         first, again = silent.recv(4096), silent.recv(4096)
     assert first == again
     values = dict(decode(first).attributes)
     assert values[attribute.ACCT_SESSION_ID] == caller.uuid.encode()
-    # Since the hangup, not since the packet was made; a second may just have begun.
-    assert int.from_bytes(values[attribute.ACCT_DELAY_TIME], "big") <= 2
+    # Whole seconds since the hangup; the other server was asked two tries of a second later.
+    assert int.from_bytes(values[attribute.ACCT_DELAY_TIME], "big") <= since_hangup - 2 + 1
 
 
 def test_a_call_goes_on_over_a_broken_event_socket_and_one_that_ends_then_is_found(
@@ -154,13 +156,14 @@ def test_a_call_goes_on_over_a_broken_event_socket_and_one_that_ends_then_is_fou
     agent.wait_for("sky_aaa_agent_channels", 4)
     switch.drop()
     switch.hangup(ends)
+    talked = (ends.hungup_us - ends.answered_us) / 1e6
     begins, _ = switch.talk(account="alice", ago=10)
     authorize(world, bind, begins.uuid)
     switch.listen()
 
     lost = ended(world, ends.uuid)
     assert lost["cause"] == "Lost-Service"
-    assert 50 <= lost["seconds"] < 60
+    assert 50 <= lost["seconds"] <= talked + ALIVE_SECONDS
     agent.wait_for("sky_aaa_agent_channels", 4)
     for call in (going_on, begins):
         assert not cdrs(world, call.uuid)
@@ -195,6 +198,7 @@ def test_a_restart_of_the_switch_ends_its_calls(
     # Authorised, and gone before the agent has heard of it.
     authorize(world, bind, "never-seen")
     wait_for(world, known.uuid, "started_at")
+    talked = time.time() - known.answered_us / 1e6
     switch.restart()
     # Seconds go by, as they do when a switch starts: a time stamp has whole ones.
     wait_until(lambda: time.time() - switch.started > 3.1, "it starts")
@@ -204,7 +208,7 @@ def test_a_restart_of_the_switch_ends_its_calls(
 
     cdr = ended(world, known.uuid)
     assert cdr["cause"] == "NAS-Reboot"
-    assert 45 <= cdr["seconds"] < 60
+    assert 45 <= cdr["seconds"] <= talked + ALIVE_SECONDS
     assert ended(world, "never-seen")["ended_by"] == "reboot"
     assert running(world, "after-it") is not None
 
@@ -242,7 +246,9 @@ class Orderer:
         ]
         return encode_request(code, os.urandom(1)[0], self.secret, attributes)
 
-    def order(self, octets: bytes, *, seconds: float = 5.0) -> tuple[int, int | None] | None:
+    def order(
+        self, octets: bytes, *, seconds: float = WAIT_SECONDS_MAX
+    ) -> tuple[int, int | None] | None:
         """Code and Error-Cause of the answer; None: there was none."""
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as wire:
             wire.bind((self.source, 0))
@@ -307,7 +313,7 @@ def test_an_order_that_is_sent_again_gets_the_same_answer(switch: FreeSwitch, ag
     answers = []
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as wire:
         wire.bind(("127.0.0.1", 0))
-        wire.settimeout(5)
+        wire.settimeout(WAIT_SECONDS_MAX)
         wire.connect((agent.bind, agent.order_port))
         for _ in range(2):
             wire.send(octets)
@@ -327,5 +333,5 @@ def test_while_the_switch_cannot_be_told_an_order_waits_for_its_next_try(
     octets = server.packet(DISCONNECT_REQUEST, caller.uuid)
     assert server.order(octets, seconds=0.3) is None
     switch.listen()
-    wait_until(lambda: switch.heard, "it connects again")
+    agent.connected()
     assert server.order(octets) == (41, None)

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 SECRET = Secret(b"testing123")
 ACK, NAK = 41, 42
+WAIT_SECONDS_MAX = 60.0
 
 
 class Switch:
@@ -39,16 +40,13 @@ class Switch:
         family = socket.AF_INET6 if ":" in address else socket.AF_INET
         self._wire = socket.socket(family, socket.SOCK_DGRAM)
         self._wire.bind((address, 0))
-        self._wire.setblocking(False)
+        self._wire.settimeout(WAIT_SECONDS_MAX)
         self.port: int = self._wire.getsockname()[1]
         self._peer: Any = None
 
-    def hear(self) -> Packet | None:
-        """The next request that has arrived."""
-        try:
-            datagram, self._peer = self._wire.recvfrom(4096)
-        except BlockingIOError:
-            return None
+    def hear(self) -> Packet:
+        """The next request."""
+        datagram, self._peer = self._wire.recvfrom(4096)
         return decode(datagram)
 
     def answer(
@@ -70,6 +68,7 @@ class Bench:
     def __init__(self, world: World, url: str, reactor: EPollReactor, run: Run) -> None:
         self.world = world
         self.clock = Clock()
+        self._heard = 0
         self._reactor = reactor
         self._run = run
         self.connection = Connection(url, reactor=reactor, clock=reactor, quiet=True)
@@ -84,9 +83,16 @@ class Bench:
         self.clock.advance(seconds)
         self._run(self.sender.look(NOW + timedelta(seconds=self.clock.seconds())))
 
+    def told(self, switch: Switch) -> Packet | None:
+        """The next request that the switch was sent; None when it has heard all of them."""
+        if self._heard == self.sender.counts["packets"]:
+            return None
+        self._heard += 1
+        return switch.hear()
+
     def hears(self, count: int) -> None:
         """Wait until so many datagrams have come in, whatever they are worth."""
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + WAIT_SECONDS_MAX
         sender = self.sender
         before = sender.counts["ignored"] + len(sender._outcomes)
         while sender.counts["ignored"] + len(sender._outcomes) < before + count:
@@ -121,9 +127,9 @@ def values(packet: Packet | None) -> dict[int, bytes]:
 def test_a_call_whose_time_is_over_is_ended(bench: Bench, switch: Switch) -> None:
     call = bench.world.call("talk", since=100, started=61)
     bench.look()
-    assert switch.hear() is None
+    assert bench.told(switch) is None
     bench.look(1)
-    request = switch.hear()
+    request = bench.told(switch)
     assert request is not None
     assert request.code == DISCONNECT_REQUEST
     said = values(request)
@@ -137,7 +143,7 @@ def test_a_call_whose_time_is_over_is_ended(bench: Bench, switch: Switch) -> Non
     assert bench.world.orders() == [("talk", "credit-ended", "acknowledged")]
     assert bench.world.ask("SELECT call_id, attempts FROM disconnect_order") == [(call, 1)]
     bench.look(100)
-    assert switch.hear() is None
+    assert bench.told(switch) is None
     assert bench.world.events() == []
 
 
@@ -178,18 +184,18 @@ def test_when_the_time_of_a_call_is_over(bench: Bench, switch: Switch) -> None:
 def test_a_lost_request_is_sent_again_until_it_is_answered(bench: Bench, switch: Switch) -> None:
     bench.world.call("talk", since=500)
     bench.look()
-    first = switch.hear()
+    first = bench.told(switch)
     assert first is not None
     bench.look(1)
-    assert switch.hear() is None
+    assert bench.told(switch) is None
     bench.look(2)
-    again = switch.hear()
+    again = bench.told(switch)
     assert again is not None
     assert again.raw == first.raw
     switch.answer(again, ACK)
     bench.hears(1)
     bench.look(60)
-    assert switch.hear() is None
+    assert bench.told(switch) is None
     assert bench.world.orders() == [("talk", "credit-ended", "acknowledged")]
 
 
@@ -198,7 +204,7 @@ def test_a_switch_that_never_answers_is_given_up(bench: Bench, switch: Switch) -
     heard = 0
     for _ in range(80):
         bench.look(1)
-        heard += switch.hear() is not None
+        heard += bench.told(switch) is not None
     assert heard == 6
     assert bench.world.orders() == [("talk", "credit-ended", "unanswered")]
     [(account, kind, detail)] = bench.world.events()
@@ -218,7 +224,7 @@ def test_the_stop_may_be_quicker_than_the_answer(bench: Bench, switch: Switch) -
 def test_forged_and_double_answers_are_ignored(bench: Bench, switch: Switch) -> None:
     bench.world.call("talk", since=500)
     bench.look()
-    request = switch.hear()
+    request = bench.told(switch)
     assert request is not None
     switch.say(b"noise")
     switch.answer(request, ACK, secret=Secret(b"a guess"))
@@ -243,7 +249,7 @@ def test_forged_and_double_answers_are_ignored(bench: Bench, switch: Switch) -> 
 def test_a_call_that_the_switch_does_not_know_is_told_of(bench: Bench, switch: Switch) -> None:
     call = bench.world.call("talk", since=500)
     bench.look()
-    request = switch.hear()
+    request = bench.told(switch)
     assert request is not None
     switch.answer(request, NAK, cause=503)
     bench.hears(1)
@@ -270,8 +276,8 @@ def test_suspending_an_account_ends_the_calls_of_its_tree(
     assert bench.world.orders() == []
     bench.world.ask("UPDATE account SET status = %s WHERE account_id = %s", (status, suspended))
     bench.look(1)
-    assert values(switch.hear())[attribute.ACCT_SESSION_ID] == b"nora's"
-    assert switch.hear() is None
+    assert values(bench.told(switch))[attribute.ACCT_SESSION_ID] == b"nora's"
+    assert bench.told(switch) is None
     assert bench.world.orders() == [("nora's", "account-suspended", "sent")]
 
 
@@ -281,7 +287,7 @@ def test_a_switch_of_ipv6_is_told_too(bench: Bench) -> None:
         bench.world.client(2, "::1", switch.port)
         bench.world.call("six", client=2, since=500, nas="::1")
         bench.look()
-        request = switch.hear()
+        request = bench.told(switch)
         assert request is not None
         assert values(request)[attribute.NAS_IPV6_ADDRESS] == bytes(15) + b"\x01"
         switch.answer(request, ACK)
@@ -304,7 +310,7 @@ def test_an_account_that_was_not_named_by_its_code_is_not_named(
 ) -> None:
     bench.world.call("by-ani", since=500, found_by="ani")
     bench.look()
-    assert attribute.USER_NAME not in values(switch.hear())
+    assert attribute.USER_NAME not in values(bench.told(switch))
 
 
 def test_the_address_is_the_clients_own_where_the_call_has_none(
@@ -312,7 +318,7 @@ def test_the_address_is_the_clients_own_where_the_call_has_none(
 ) -> None:
     bench.world.call("nowhere", since=500, nas=None)
     bench.look()
-    assert switch.hear() is not None
+    assert bench.told(switch) is not None
     bench.world.client(4, "198.51.100.0/24", 3799)
     bench.world.call("of-a-network", client=4, since=500, nas=None)
     bench.look()
@@ -325,7 +331,7 @@ def test_a_later_call_of_a_freeswitch_channel_is_ended_by_its_channel(bench: Ben
         bench.world.client(5, "127.0.0.1", switch.port, kind="freeswitch")
         bench.world.call("c0ffee-uuid/2", client=5, since=500)
         bench.look()
-        assert values(switch.hear())[attribute.ACCT_SESSION_ID] == b"c0ffee-uuid"
+        assert values(bench.told(switch))[attribute.ACCT_SESSION_ID] == b"c0ffee-uuid"
 
 
 def test_the_next_worker_sends_what_the_last_one_had_under_way(
@@ -333,11 +339,11 @@ def test_the_next_worker_sends_what_the_last_one_had_under_way(
 ) -> None:
     bench.world.call("talk", since=500)
     bench.look()
-    assert switch.hear() is not None
+    assert bench.told(switch) is not None
     successor = Bench(bench.world, database_url, reactor, run)
     with contextlib.closing(successor):
         successor.look()
-        request = switch.hear()
+        request = successor.told(switch)
         assert request is not None
         switch.answer(request, ACK)
         successor.hears(1)
@@ -354,7 +360,7 @@ def test_more_calls_than_identifiers_are_ended_one_after_the_other(
     for _ in range(4):
         bench.look()
         answered = 0
-        while (request := switch.hear()) is not None:
+        while (request := bench.told(switch)) is not None:
             ended.add(values(request)[attribute.ACCT_SESSION_ID])
             switch.answer(request, ACK)
             answered += 1
@@ -370,9 +376,9 @@ def test_a_secret_that_is_being_changed_does_no_harm(bench: Bench) -> None:
         bench.world.client(6, "127.0.0.1", switch.port, second=b"the new one")
         bench.world.call("talk", client=6, since=500)
         bench.look()
-        assert switch.hear() is not None  # signed with the old one: this switch drops it
+        assert bench.told(switch) is not None  # signed with the old one: this switch drops it
         bench.look(3)
-        request = switch.hear()
+        request = bench.told(switch)
         assert request is not None
         switch.answer(request, ACK, secret=Secret(b"the new one"))
         bench.hears(1)
@@ -399,7 +405,7 @@ def test_an_operator_ends_a_call_and_may_press_again(bench: Bench, switch: Switc
     call = bench.world.call("talk")
     assert ordered(bench.world, "admin", call=call) == [call]
     bench.look()
-    request = switch.hear()
+    request = bench.told(switch)
     assert request is not None
     switch.answer(request, NAK, cause=506)
     bench.hears(1)
@@ -408,7 +414,7 @@ def test_an_operator_ends_a_call_and_may_press_again(bench: Bench, switch: Switc
     assert ordered(bench.world, "admin", call=call) == [call]
     assert bench.world.orders() == [("talk", "operator", "waiting")]
     bench.look()
-    assert switch.hear() is not None
+    assert bench.told(switch) is not None
 
 
 def test_an_order_for_a_call_that_has_ended_meanwhile_is_not_sent(
@@ -418,7 +424,7 @@ def test_an_order_for_a_call_that_has_ended_meanwhile_is_not_sent(
     ordered(bench.world, "admin", call=call)
     bench.world.ask("DELETE FROM call")
     bench.look()
-    assert switch.hear() is None
+    assert bench.told(switch) is None
     assert bench.world.orders() == [("talk", "operator", "ended")]
 
 

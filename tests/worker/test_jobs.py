@@ -220,7 +220,7 @@ def test_there_is_one_worker(connection: Connection, database_url: str) -> None:
         assert jobs.has_worker(cursor)
         assert not jobs.lead(cursor)
         first.close()
-    deadline = datetime.now(UTC) + 10 * SECOND
+    deadline = datetime.now(UTC) + 60 * SECOND
     with transaction(connection) as cursor:
         while not jobs.lead(cursor):
             assert datetime.now(UTC) < deadline
