@@ -48,8 +48,10 @@ FAULTS = {
     ),
     "rate-group-without-routes": (
         "problem",
-        "rate groups of direct accounts without an active route: their calls are refused",
-        "sky-aaa rate-group attach NAME RG_XX",
+        "rate groups of direct accounts whose attached routes are all suspended: their calls are "
+        "refused",
+        "sky-aaa resource-group set XX --active, or account resume PROVIDER; with no route attached "
+        "at all, the switch routes by itself",
     ),
     "account-without-rate-group": (
         "problem",

@@ -89,17 +89,24 @@ _FAULTS = (
         """,
     ),
     (
+        # Where nothing is attached the switch routes by itself: that is no trouble.
         "rate-group-without-routes",
         """
         SELECT DISTINCT rate_group.name
           FROM rate_group
           JOIN account ON account.rate_group_id = rate_group.rate_group_id
          WHERE cardinality(account.chain) = 1
+           AND EXISTS (SELECT
+                         FROM rate_group_route
+                        WHERE rate_group_route.rate_group_id = rate_group.rate_group_id)
            AND NOT EXISTS (SELECT
                              FROM rate_group_route
                              JOIN resource_group USING (resource_group_id)
+                             JOIN account AS provider
+                               ON provider.account_id = resource_group.account_id
                             WHERE rate_group_route.rate_group_id = rate_group.rate_group_id
-                              AND resource_group.status = 'active')
+                              AND resource_group.status = 'active'
+                              AND provider.status = 'active')
          ORDER BY rate_group.name
         """,
     ),

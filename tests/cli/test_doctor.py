@@ -60,7 +60,7 @@ def test_the_demo_is_healthy(healthy: Sky) -> None:
         ),
         (
             "rate group without routes",
-            [("rate-group", "detach", "retail", "21"), ("rate-group", "detach", "retail", "22")],
+            [("resource-group", "set", "21", "--suspended"), ("account", "suspend", "globex")],
         ),
         ("account without rate group", [("account", "add", "x")]),
         (
@@ -113,6 +113,12 @@ def test_each_fault_is_found_with_what_to_do(
     found = findings(healthy("doctor", "-o", "json"))
     assert [row["about"] for row in found] == [fault]
     assert found[0]["do"]
+
+
+def test_a_group_without_any_route_attached_leaves_routing_to_the_switch(healthy: Sky) -> None:
+    for number in ("21", "22"):
+        assert healthy("rate-group", "detach", "retail", number).status == 0
+    assert findings(healthy("doctor", "-o", "json")) == []
 
 
 def test_calls_and_clocks_and_other_sellers_groups(
