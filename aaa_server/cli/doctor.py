@@ -50,8 +50,8 @@ FAULTS = {
         "problem",
         "rate groups of direct accounts whose attached routes are all suspended: their calls are "
         "refused",
-        "sky-aaa resource-group set XX --active, or account resume PROVIDER; with no route attached "
-        "at all, the switch routes by itself",
+        "sky-aaa resource-group set XX --active, or account resume PROVIDER; with no route "
+        "attached at all, the switch routes by itself",
     ),
     "account-without-rate-group": (
         "problem",
