@@ -6,7 +6,7 @@ import importlib
 import sys
 from difflib import get_close_matches
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import click
 from click.shell_completion import CompletionItem
@@ -123,6 +123,19 @@ class Nouns(click.Group):
             formatter.write_dl([(name, COMMANDS[name].help) for name in sorted(COMMANDS)])
 
 
+def _once(_ctx: click.Context, _option: click.Parameter, values: tuple[Any, ...]) -> Any:
+    """The value of an option that is given once, or None.
+
+    A wrapper that sets it, as `sky-aaa --as north "$@"` does, must not be overruled by a second
+    one; and `--as "$WHO"` without a WHO must not make an operator of anybody.
+    """
+    if len(values) > 1:
+        raise click.BadParameter("it is given more than once: say it once")
+    if "" in values:
+        raise click.BadParameter("it is empty: say it, or leave it away")
+    return values[0] if values else None
+
+
 @click.group(
     cls=Nouns,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
@@ -131,13 +144,15 @@ class Nouns(click.Group):
     "--config",
     "config_path",
     type=click.Path(dir_okay=False, path_type=Path),
-    envvar="SKY_AAA_CONFIG",
-    help="The configuration file.  [default: sky-aaa.toml, where there is one]",
+    multiple=True,
+    callback=_once,
+    help="The configuration file.  [default: SKY_AAA_CONFIG, or sky-aaa.toml where there is one]",
 )
 @click.option(
     "--as",
     "as_code",
-    default="",
+    multiple=True,
+    callback=_once,
     metavar="CODE",
     help="With this account's eyes and rights; audited.",
 )
@@ -154,14 +169,14 @@ class Nouns(click.Group):
 @click.version_option(package_name="sky-aaa", prog_name="sky-aaa")
 @click.pass_context
 def cli(
-    ctx: click.Context, config_path: Path | None, as_code: str, output: str, debug: bool
+    ctx: click.Context, config_path: Path | None, as_code: str | None, output: str, debug: bool
 ) -> None:
     """AAA and online charging for VoIP.
 
     Results go to stdout, everything else to stderr. Exit status: 0 done, 1 failed or
     differences found, 2 wrong usage or bad data.
     """
-    ctx.obj = Session(config_path=config_path, as_code=as_code, output=output, debug=debug)
+    ctx.obj = Session(config_path=config_path, as_code=as_code or "", output=output, debug=debug)
 
 
 def main() -> None:

@@ -185,3 +185,32 @@ def test_a_narrow_terminal_breaks_no_number() -> None:
     console.print(rich_table(("name", "amount", "calls"), rows))
     assert isinstance(console.file, io.StringIO)
     assert "1234567.000001" in console.file.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("words", "hint"),
+    [
+        (("--as", "north", "--as", "admin"), "'--as': it is given more than once"),
+        (("--as", "north", "--as=north"), "'--as': it is given more than once"),
+        (("--as", ""), "'--as': it is empty"),
+        (("--config", "a.toml", "--config", "b.toml"), "'--config': it is given more than once"),
+    ],
+)
+def test_what_a_wrapper_has_set_is_not_overruled(
+    bare: Sky, words: tuple[str, ...], hint: str
+) -> None:
+    ran = bare(*words, "config", "show")
+    assert (ran.status, ran.out) == (2, "")
+    assert hint in ran.err
+
+
+def test_the_configuration_named_by_the_environment_may_have_a_colon_in_its_path(
+    bare: Sky, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "a:b.toml"
+    file.write_text("[radius]\nauth_port = 11\n")
+    monkeypatch.setenv("SKY_AAA_CONFIG", str(file))
+    assert str(file) in bare("config", "show").out
+    other = tmp_path / "other.toml"
+    other.write_text("")
+    assert str(file) not in bare("--config", str(other), "config", "show").out
