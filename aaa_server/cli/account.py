@@ -24,11 +24,12 @@ from aaa_server.storage import accounts, payments, rate_groups
 from aaa_server.storage.viewer import Deed, require
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from datetime import datetime
 
     from aaa_server.cli.output import Row
     from aaa_server.storage.accounts import Account
+    from aaa_server.storage.payments import Statement
 
 COLUMNS = (
     "code",
@@ -433,33 +434,73 @@ def top_up(session: Session, code: str, amount_: int, reference: str, note: str)
     )
 
 
+STATEMENT_COLUMNS = ("at", "kind", "reference", "note", "amount", "balance", "currency")
+STATEMENT_SHOWN = 1000  # postings in a table of which nobody has said how many
+
+
 @account.command()
 @click.argument("code")
 @click.option("--from", "begin", type=WHEN)
 @click.option("--to", "end", type=WHEN, help="Up to, not including.")
-@click.option("--limit", type=click.IntRange(1, 1_000_000), default=1000, show_default=True)
+@click.option(
+    "--limit",
+    type=click.IntRange(1, 1_000_000),
+    help=f"The newest so many postings.  [default: all; {STATEMENT_SHOWN} in a table]",
+)
 @output_option
 @pass_session
 def statement(
-    session: Session, code: str, begin: datetime | None, end: datetime | None, limit: int
+    session: Session, code: str, begin: datetime | None, end: datetime | None, limit: int | None
 ) -> None:
-    """The ledger of account CODE: every posting, with the balance after it."""
+    """The ledger of account CODE: the balance before, every posting, the balance after.
+
+    The balance before and all amounts come to the balance after. Where --limit leaves older
+    postings out, they are in the balance before, and the note says how many they are.
+    """
+    if limit is None and session.output == "table":
+        limit = STATEMENT_SHOWN
     with session.transaction() as work:
         one = accounts.find(work.cursor, work.viewer, code)
-        lines = payments.statement(work.cursor, one.account_id, begin=begin, end=end, limit=limit)
-    show_rows(
-        session,
-        ("at", "kind", "reference", "note", "amount", "balance", "currency"),
-        [
-            {
-                "at": line.at,
-                "kind": line.kind,
-                "reference": line.reference,
-                "note": line.note,
-                "amount": amount(line.amount_micros),
-                "balance": amount(line.balance_micros),
-                "currency": line.currency,
-            }
-            for line in lines
-        ],
-    )
+        with payments.statement(
+            work.cursor, one.account_id, begin=begin, end=end, limit=limit
+        ) as told:
+            show_rows(session, STATEMENT_COLUMNS, _statement_rows(told, one.currency, begin, end))
+    if told.left_out:
+        click.echo(
+            f"{told.left_out} older postings are left out: --limit shows more, -o csv all", err=True
+        )
+
+
+def _statement_rows(
+    told: Statement, currency: str, begin: datetime | None, end: datetime | None
+) -> Iterator[Row]:
+    balance_micros = told.opening_micros
+    left_out = f"with {told.left_out} older postings, left out" if told.left_out else ""
+    since = None if told.left_out else begin
+    yield _statement_balance("opening balance", since, left_out, balance_micros, currency)
+    for line in told.lines:
+        balance_micros = line.balance_micros
+        yield {
+            "at": line.at,
+            "kind": line.kind,
+            "reference": line.reference,
+            "note": line.note,
+            "amount": amount(line.amount_micros),
+            "balance": amount(balance_micros),
+            "currency": line.currency,
+        }
+    yield _statement_balance("closing balance", end, "", balance_micros, currency)
+
+
+def _statement_balance(
+    kind: str, at: datetime | None, note: str, balance_micros: int, currency: str
+) -> Row:
+    return {
+        "at": at,
+        "kind": kind,
+        "reference": "",
+        "note": note,
+        "amount": None,
+        "balance": amount(balance_micros),
+        "currency": currency,
+    }

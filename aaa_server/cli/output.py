@@ -11,6 +11,7 @@ import csv
 import io
 import json
 import sys
+import textwrap
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -78,16 +79,19 @@ def output_option(command: Command) -> Command:
 
 
 def show_rows(session: Session, columns: Sequence[str], rows: Iterable[Row]) -> None:
-    """A list of things, one line each, in these columns."""
-    held = [{column: row[column] for column in columns} for row in rows]
+    """A list of things, one line each, in these columns.
+
+    JSON and CSV are written row by row, so that a long list is not held in memory.
+    """
+    chosen = ({column: row[column] for column in columns} for row in rows)
     if session.output == "json":
-        _write(json.dumps([_plain(row) for row in held], indent=2, ensure_ascii=False))
+        _write_json_list(chosen)
     elif session.output == "csv":
-        _write_csv(columns, held)
-    elif not held:
-        click.echo("none", err=True)
-    else:
+        _write_csv(columns, chosen)
+    elif held := list(chosen):
         _write_table(columns, held)
+    else:
+        click.echo("none", err=True)
 
 
 def show_record(session: Session, record: Row) -> None:
@@ -152,11 +156,25 @@ def _text(value: Cell) -> str:
     return str(value)
 
 
-def _write_csv(columns: Sequence[str], rows: Sequence[Row]) -> None:
+def _write_json_list(rows: Iterable[Row]) -> None:
+    """As `json.dumps` writes a list with an indent of 2."""
+    between = "[\n"
+    for row in rows:
+        text = json.dumps(_plain(row), indent=2, ensure_ascii=False)
+        click.echo(between + textwrap.indent(text, "  "), nl=False)
+        between = ",\n"
+    click.echo("[]" if between == "[\n" else "\n]")
+
+
+def _write_csv(columns: Sequence[str], rows: Iterable[Row]) -> None:
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     writer.writerow(columns)
-    writer.writerows([_csv_text(row[column]) for column in columns] for row in rows)
+    for row in rows:
+        writer.writerow([_csv_text(row[column]) for column in columns])
+        click.echo(buffer.getvalue(), nl=False)
+        buffer.seek(0)
+        buffer.truncate()
     click.echo(buffer.getvalue(), nl=False)
 
 

@@ -5,7 +5,9 @@ Each is posted once by its reference, which is unique by seller and method.
 
 from __future__ import annotations
 
+import contextlib
 import re
+from itertools import chain
 from typing import TYPE_CHECKING, NamedTuple
 
 from aaa_server.storage import accounts, invoice_payments, movements
@@ -14,6 +16,7 @@ from aaa_server.storage.problem import BadValue, Conflict, NotFound
 from aaa_server.storage.viewer import Deed, Viewer, as_owner, may, require
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from datetime import datetime
 
     from psycopg2.extensions import cursor as Cursor
@@ -22,6 +25,7 @@ if TYPE_CHECKING:
 
 TOP_UP = "top-up"  # the method of payments of which nobody said one
 LIST_MAX = 100_000
+ROWS_AT_ONCE = 5_000
 _METHOD = re.compile(r"[a-z][a-z0-9-]{0,30}")
 
 
@@ -89,6 +93,17 @@ class StatementLine(NamedTuple):
     amount_micros: int
     balance_micros: int
     currency: str
+
+
+class Statement(NamedTuple):
+    """The lines, oldest first, and the balance before them.
+
+    `left_out` is how many postings of the same time are older than the first line.
+    """
+
+    opening_micros: int
+    left_out: int
+    lines: Iterator[StatementLine]
 
 
 def top_up(
@@ -288,41 +303,79 @@ def find(
     return found[0]
 
 
+@contextlib.contextmanager
 def statement(
     cursor: Cursor,
     account_id: int,
     *,
     begin: datetime | None,
     end: datetime | None,
-    limit: int,
-) -> list[StatementLine]:
-    """The last `limit` postings in [begin, end), oldest first, each with the balance after it.
+    limit: int | None,
+) -> Iterator[Statement]:
+    """The last `limit` postings in [begin, end), or all of them, read as they are asked for.
 
-    The balance is summed from the ledger, not read from the account.
+    The balances are summed from the ledger, not read from the account.
     """
+    wanted = {"account_id": account_id, "begin": begin, "end": end, "limit": limit}
+    with cursor.connection.cursor(name="statement") as rows:
+        rows.itersize = ROWS_AT_ONCE
+        rows.execute(_STATEMENT, wanted)
+        first = next(rows, None)
+        if first is None:
+            yield Statement(_balance_before(cursor, account_id, end), 0, iter(()))
+            return
+        left_out, line = first[0], StatementLine(*first[1:])
+        lines = chain([line], (StatementLine(*row[1:]) for row in rows))
+        yield Statement(line.balance_micros - line.amount_micros, left_out, lines)
+
+
+_STATEMENT = """
+    SELECT greatest(postings - %(limit)s::bigint, 0),
+           at,
+           kind,
+           reference,
+           note,
+           amount_micros,
+           balance_micros,
+           currency
+      FROM (SELECT line.*,
+                   count(*) OVER () AS postings,
+                   row_number() OVER (ORDER BY at DESC, transaction_id DESC, position DESC)
+                       AS from_the_end
+              FROM (SELECT ledger_transaction.at,
+                           ledger_transaction.kind,
+                           ledger_transaction.reference,
+                           ledger_transaction.note,
+                           posting.amount_micros,
+                           (sum(posting.amount_micros) OVER running)::bigint AS balance_micros,
+                           posting.currency,
+                           posting.transaction_id,
+                           posting.position
+                      FROM posting
+                      JOIN ledger_transaction USING (transaction_id)
+                     WHERE posting.account_id = %(account_id)s
+                    WINDOW running AS (ORDER BY ledger_transaction.at,
+                                                posting.transaction_id,
+                                                posting.position)) AS line
+             WHERE (%(begin)s::timestamptz IS NULL OR at >= %(begin)s)
+               AND (%(end)s::timestamptz IS NULL OR at < %(end)s)) AS numbered
+     WHERE %(limit)s::bigint IS NULL
+        OR from_the_end <= %(limit)s
+     ORDER BY from_the_end DESC
+"""
+
+
+def _balance_before(cursor: Cursor, account_id: int, end: datetime | None) -> int:
     cursor.execute(
         """
-        SELECT at, kind, reference, note, amount_micros, balance_micros, currency
-          FROM (SELECT ledger_transaction.at,
-                       ledger_transaction.kind,
-                       ledger_transaction.reference,
-                       ledger_transaction.note,
-                       posting.amount_micros,
-                       (sum(posting.amount_micros) OVER running)::bigint AS balance_micros,
-                       posting.currency,
-                       posting.transaction_id,
-                       posting.position
-                  FROM posting
-                  JOIN ledger_transaction USING (transaction_id)
-                 WHERE posting.account_id = %(account_id)s
-                WINDOW running AS (ORDER BY ledger_transaction.at,
-                                            posting.transaction_id,
-                                            posting.position)) AS line
-         WHERE (%(begin)s::timestamptz IS NULL OR at >= %(begin)s)
-           AND (%(end)s::timestamptz IS NULL OR at < %(end)s)
-         ORDER BY at DESC, transaction_id DESC, position DESC
-         LIMIT %(limit)s
+        SELECT coalesce(sum(posting.amount_micros), 0)::bigint
+          FROM posting
+          JOIN ledger_transaction USING (transaction_id)
+         WHERE posting.account_id = %(account_id)s
+           AND (%(end)s::timestamptz IS NULL OR ledger_transaction.at < %(end)s)
         """,
-        {"account_id": account_id, "begin": begin, "end": end, "limit": limit},
+        {"account_id": account_id, "end": end},
     )
-    return [StatementLine(*row) for row in reversed(cursor.fetchall())]
+    row = cursor.fetchone()
+    assert row is not None
+    return int(row[0])

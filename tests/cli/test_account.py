@@ -248,20 +248,64 @@ def test_the_same_top_up_at_once_from_many_is_posted_once(demo_url: str) -> None
     )
 
 
-def test_the_statement_is_the_ledger_with_its_running_balance(sky: Sky) -> None:
+def top_up_thrice(sky: Sky) -> None:
     for place in range(1, 4):
         sky("account", "top-up", "alice", f"0.{place}", "--reference", f"R{place}", "--note", "n")
+
+
+def test_the_statement_is_the_ledger_between_two_balances(sky: Sky) -> None:
+    top_up_thrice(sky)
     lines = sky("account", "statement", "alice", "-o", "json").json
-    assert [line["balance"] for line in lines] == [
-        "50.000000",
-        "50.100000",
-        "50.300000",
-        "50.600000",
+    assert [(line["kind"], line["amount"], line["balance"]) for line in lines] == [
+        ("opening balance", None, "0.000000"),
+        ("payment", "50.000000", "50.000000"),
+        ("payment", "0.100000", "50.100000"),
+        ("payment", "0.200000", "50.300000"),
+        ("payment", "0.300000", "50.600000"),
+        ("closing balance", None, "50.600000"),
     ]
-    last = sky("account", "statement", "alice", "--limit", "1", "-o", "json").json
-    assert last == lines[-1:]
-    later = sky("account", "statement", "alice", "--from", "2999-01-01")
-    assert (later.status, later.out) == (0, "")
+    since = sky("account", "statement", "alice", "--from", lines[2]["at"], "-o", "json").json
+    assert (since[0]["at"], since[0]["balance"]) == (lines[2]["at"], "50.000000")
+    assert since[1:] == lines[2:]
+    until = sky("account", "statement", "alice", "--to", lines[2]["at"], "-o", "json").json
+    assert until[:2] == lines[:2]
+    assert (until[2]["at"], until[2]["balance"]) == (lines[2]["at"], "50.000000")
+
+
+def test_a_statement_of_no_posting_has_the_balances(sky: Sky) -> None:
+    for when, balance in (("--from", "50.000000"), ("--to", "0.000000")):
+        day = "2999-01-01" if when == "--from" else "1999-01-01"
+        lines = sky("account", "statement", "alice", when, day, "-o", "json").json
+        assert [(line["kind"], line["balance"]) for line in lines] == [
+            ("opening balance", balance),
+            ("closing balance", balance),
+        ]
+
+
+def test_a_statement_says_what_it_leaves_out(sky: Sky, monkeypatch: pytest.MonkeyPatch) -> None:
+    top_up_thrice(sky)
+    ran = sky("account", "statement", "alice", "--limit", "1", "-o", "json")
+    assert [(line["note"], line["balance"]) for line in ran.json] == [
+        ("with 3 older postings, left out", "50.300000"),
+        ("n", "50.600000"),
+        ("", "50.600000"),
+    ]
+    assert "3 older postings are left out" in ran.err
+    monkeypatch.setattr("aaa_server.cli.account.STATEMENT_SHOWN", 2)
+    table = sky("account", "statement", "alice")
+    assert "with 2 older postings, left out" in table.out
+    assert "2 older postings are left out: --limit shows more, -o csv all" in table.err
+    whole = sky("account", "statement", "alice", "-o", "csv")
+    assert (len(whole.out.splitlines()), whole.err) == (7, "")
+
+
+def test_a_long_statement_is_read_bit_by_bit_and_comes_whole(
+    sky: Sky, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("aaa_server.storage.payments.ROWS_AT_ONCE", 2)
+    top_up_thrice(sky)
+    lines = sky("--as", "alice", "account", "statement", "alice", "-o", "json").json
+    assert len(lines) == 6
 
 
 def test_lists_go_on_where_they_ended(unchanged: Sky) -> None:

@@ -145,7 +145,7 @@ def test_a_grant_takes_its_price_and_gives_its_seconds(sky: Sky) -> None:
     ).json
     assert given["valid_to"] == "2026-02-28T10:00:00+00:00"
     assert (given["price"], given["balance"]) == ("5.000000", "45.000000")
-    last = sky("account", "statement", "alice", "-o", "json").json[-1]
+    last = sky("account", "statement", "alice", "-o", "json").json[-2]
     assert (last["kind"], last["amount"], last["reference"]) == (
         "fee",
         "-5.000000",

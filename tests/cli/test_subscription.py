@@ -47,7 +47,7 @@ def test_what_is_due_is_charged_as_it_begins(sky: Sky, demo_url: str) -> None:
         "35.000000",
         "running",
     )
-    lines = sky("account", "statement", "alice", *JSON).json[-2:]
+    lines = sky("account", "statement", "alice", *JSON).json[-3:-1]
     assert [line["note"].split(",")[0] for line in lines] == ["line", "line"]
     assert {line["kind"] for line in lines} == {"fee"}
     [listed] = sky("subscription", "list", "--account", "alice", *JSON).json
