@@ -48,6 +48,9 @@ if TYPE_CHECKING:
 
 # The caller is told the same whoever of the chain lacks the money.
 _NO_CREDIT_TEXT = "not enough credit for this call"
+_OTHER_CALL = Refused(
+    Refusal.INVALID_ARGUMENT, "this session has a call already: of another account or number"
+)
 
 
 class Plan:
@@ -80,18 +83,14 @@ class Plan:
 def authorize(request: Authorize, ledger: Ledger) -> Granted | Refused:
     """Reserve the call's first slice, or refuse it and remember why until its Stop.
 
-    Asked again for a call that runs, gives the same answer and reserves nothing more.
+    Asked again for a call that runs, gives its caller the same answer and reserves nothing more.
     """
     call = ledger.existing(request.client_id, request.session_key, request.at)
-    if call is not None:
-        if call.status == "authorized":
-            return _granted_before(call, ledger)
-        if call.ended and call.refusal is None:
-            return Refused(Refusal.INVALID_ARGUMENT, "this call has ended already")
-    if ledger.catalogue.emergency:
-        number = _emergency_number(request, ledger)
-        if number:
-            return _let_pass(request, number, call, ledger)
+    number = _emergency_number(request, ledger) if ledger.catalogue.emergency else ""
+    if call is not None and (call.status == "authorized" or (call.ended and not call.refusal)):
+        return _asked_again(call, number, request, ledger)
+    if number:
+        return _let_pass(request, number, call, ledger)
     plan = plan_call(request, ledger)
     if call is None:
         call = ledger.open(request.client_id, request.session_key, request.at)
@@ -100,6 +99,43 @@ def authorize(request: Authorize, ledger: Ledger) -> Granted | Refused:
         _refuse(call, plan, request, ledger)
         return plan
     return _reserve(call, plan, request, ledger)
+
+
+def _asked_again(
+    call: Call, emergency: str, request: Authorize, ledger: Ledger
+) -> Granted | Refused:
+    """The answer that a call has had, for who has had it; the call stays as it is.
+
+    The key is the switch's or even a phone's to choose: under one that runs nobody else
+    gets in, and nobody reaches another number. To an `emergency` number everybody does.
+    """
+    if emergency and (call.ended or call.called != emergency):
+        offers = emergency_offers(emergency, ledger)
+        return _granted_to_nobody(offers, request.maximum_seconds, ledger)
+    if call.ended:
+        return Refused(Refusal.INVALID_ARGUMENT, "this call has ended already")
+    if not emergency:
+        refused = _another_call(call, request, ledger)
+        if refused is not None:
+            return refused
+    return _granted_before(call, ledger)
+
+
+def _another_call(call: Call, request: Authorize, ledger: Ledger) -> Refused | None:
+    """Why `request` is not the question that `call` was the answer to; None when it is."""
+    found = whose(request.origin, request.called, ledger, request.at)
+    if isinstance(found, Refused):
+        return found
+    if found.account_id != call.account_id:
+        return _OTHER_CALL
+    refused = check_credential(request, ledger.accounts[found.account_id], ledger)
+    if refused is not None:
+        return refused
+    inbound = ledger.catalogue.inbound(request.origin, request.called)
+    called = called_number(request, inbound, found.account_id, ledger)
+    if isinstance(called, Refused):
+        return called
+    return None if called == call.called else _OTHER_CALL
 
 
 def plan_call(request: Authorize, ledger: Ledger) -> Plan | Refused:
@@ -403,14 +439,14 @@ def _let_go_on(call: Call, request: Reauthorize, elapsed: int, ledger: Ledger) -
     return _granted(call, seconds, seconds, ledger)
 
 
-def _granted_to_nobody(call: Call, seconds: int, ledger: Ledger) -> Granted:
+def _granted_to_nobody(offers: tuple[Offer, ...], seconds: int, ledger: Ledger) -> Granted:
     currency = ledger.catalogue.admin_currency
-    return Granted(seconds, seconds, True, 0, currency, "", "", False, "en", call.offers)
+    return Granted(seconds, seconds, True, 0, currency, "", "", False, "en", offers)
 
 
 def _granted(call: Call, seconds: int, credit_seconds: int, ledger: Ledger) -> Granted:
     if call.account_id is None:
-        return _granted_to_nobody(call, seconds, ledger)
+        return _granted_to_nobody(call.offers, seconds, ledger)
     account = ledger.accounts[call.account_id]
     profile = account.profile
     return Granted(
@@ -467,6 +503,7 @@ def reauthorize(request: Reauthorize, ledger: Ledger) -> Granted | Refused:
     elapsed = request.elapsed_seconds
     if elapsed is None:
         elapsed = max(0, (request.at - call.authorized_at) // timedelta(seconds=1))
+    elapsed = max(elapsed, call.step_seconds or 0)  # no talk is given back
     if call.account_id is None or not call.levels:  # an emergency call
         return _let_go_on(call, request, elapsed, ledger)
     chain = ledger.chain_of(call.account_id)

@@ -43,6 +43,7 @@ REFUSED_BUT_TALKED = "refused-but-talked"
 SILENT = "silent"
 NOTHING_KNOWN = "nothing-known"
 LATE_STOP = "late-stop"
+DURATION_UNKNOWN = "duration-unknown"
 ROUTE_ASSUMED = "route-assumed"
 ROUTE_NOT_OFFERED = "route-not-offered"
 NO_ROUTE_COST = "no-route-cost"
@@ -94,9 +95,14 @@ def stop(request: Stop, ledger: Ledger) -> Settled | Noted:
         call = _open_unauthorized(request, begun, ledger)
     if not call.ended:
         _end(call, request, ledger)
-    elif call.ended_by in ("expiry", "reboot", "operator"):
+    elif call.ended_by in ("expiry", "reboot", "operator") or _says_at_last(call, request):
         _correct(call, request, ledger)
     return _settled(call, ledger)
+
+
+def _says_at_last(call: Call, request: Stop) -> bool:
+    """Whether this Stop tells what the one that ended the call did not: how long it was."""
+    return DURATION_UNKNOWN in call.flags and request.duration_ms is not None
 
 
 def reboot(request: Reboot, ledger: Ledger) -> Noted:
@@ -161,16 +167,22 @@ def _silent_after(at: datetime, ledger: Ledger) -> datetime:
     return at + timedelta(seconds=policy.maximum_call_seconds + policy.grace_seconds)
 
 
-def _duration_ms(call: Call, request: Stop) -> int:
+def _duration_ms(call: Call, request: Stop) -> int | None:
+    """What the Stop says, else Stop minus Start; None: neither is known."""
     if request.duration_ms is not None:
         return request.duration_ms
     if call.started_at is None or request.at <= call.started_at:
-        return 0
+        return None
     return (request.at - call.started_at) // timedelta(milliseconds=1)
 
 
 def _end(call: Call, request: Stop, ledger: Ledger) -> None:
-    call.duration_ms = _duration_ms(call, request)
+    duration_ms = _duration_ms(call, request)
+    if duration_ms is None:
+        duration_ms = 1000 * (call.last_seconds or 0)
+        if call.status != "refused":
+            call.flag(DURATION_UNKNOWN)
+    call.duration_ms = duration_ms
     call.cause = request.cause
     _rate_unauthorized(call, request.route, ledger)
     seconds = _chargeable(call, request.at, ledger)
@@ -226,7 +238,8 @@ def _rate_unauthorized(call: Call, route: str, ledger: Ledger) -> None:
 
 def _close(call: Call, at: datetime, ended_by: str, ledger: Ledger) -> None:
     call.status = "ended"
-    call.ended_at = at
+    # By our clock, when a switch's is behind: nothing is posted before it was authorised.
+    call.ended_at = max(at, call.authorized_at)
     call.ended_by = ended_by
     ledger.touch(call)
 
@@ -256,10 +269,10 @@ def _correct(call: Call, request: Stop, ledger: Ledger) -> None:
     """A Stop for a call that was closed without one: the truth replaces the guess."""
     if LATE_STOP in call.flags:
         return
-    if request.duration_ms is None and call.started_at is None:
-        call.duration_ms = 1000 * call.seconds  # it says nothing that could correct anything
-    else:
-        call.duration_ms = _duration_ms(call, request)
+    duration_ms = _duration_ms(call, request)
+    if duration_ms is None:  # it says nothing that could correct anything
+        duration_ms = 1000 * call.seconds
+    call.duration_ms = duration_ms
     call.cause = request.cause
     call.flag(LATE_STOP)
     seconds = _chargeable(call, request.at, ledger) if call.refusal is None else 0
@@ -322,7 +335,7 @@ def _charge(
     if len(ledger.postings) == posted:
         call.postings -= 1
     else:
-        ledger.transactions.append(Transaction(reference, at))
+        ledger.transactions.append(Transaction(reference, max(at, call.authorized_at)))
     if len(ledger.charges) > noted:
         call.charges = number
 

@@ -74,7 +74,8 @@ FLAGS = {
     "silent": "no Stop came: it was closed at its last known second",
     "nothing-known": "no Stop came, and no second of talk was known",
     "late-stop": "its Stop came after it was closed: the difference was posted",
-    "route-assumed": "the switch did not say which route answered: the first one was taken",
+    "duration-unknown": "its Stop did not say how long it was: its last known second was charged",
+    "route-assumed": "the switch named no known route that answered: the first one was taken",
     "route-not-offered": "it went out over a route that it was not offered",
     "no-route-cost": "no route was known: the provider's cost is missing",
 }

@@ -12,6 +12,7 @@ from typing import NamedTuple, Protocol
 
 from twisted.logger import Logger
 
+from aaa_server.radius import attribute
 from aaa_server.radius.client import ACCT, AUTH, Client, ClientTable
 from aaa_server.radius.packet import (
     ACCESS_REQUEST,
@@ -32,7 +33,6 @@ ANSWER_KEPT_SECONDS = 30.0
 # opens a port for each request, so at 3 000 requests/s this holds the last 40 seconds.
 DUPLICATES_MAX = 131_072
 COMPLAINT_SECONDS = 10.0  # between two log lines for one reason
-EAP_MESSAGE = 79
 
 _CODES = {AUTH: (ACCESS_REQUEST, STATUS_SERVER), ACCT: (ACCOUNTING_REQUEST, STATUS_SERVER)}
 
@@ -223,7 +223,7 @@ class Receiver:
                 and (client.message_authenticator_seen or client.client_id in self._signing)
             )
             # RFC 3579 §3.2: EAP never without.
-            or any(key == EAP_MESSAGE for key, _ in packet.attributes)
+            or any(key == attribute.EAP_MESSAGE for key, _ in packet.attributes)
         ):
             return "no-message-authenticator"
         limit = client.limit_proxy_state

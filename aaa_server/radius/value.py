@@ -84,10 +84,13 @@ def peer(said: str) -> tuple[str, int]:
 
 
 def event_at(event_timestamp: bytes | None, delay_time: bytes | None, now: datetime) -> datetime:
-    """When it happened: Event-Timestamp, else arrival − Acct-Delay-Time (RFC 2869 §5.3)."""
+    """When it happened: Event-Timestamp, else arrival − Acct-Delay-Time (RFC 2869 §5.3).
+
+    Never later than arrival: a clock that is ahead must not date what is charged.
+    """
     stamp = integer(event_timestamp)
     if stamp is not None and stamp >= EVENT_TIMESTAMP_MIN:
-        return datetime.fromtimestamp(stamp, UTC)
+        return min(datetime.fromtimestamp(stamp, UTC), now)
     delay = integer(delay_time)
     if delay and delay <= DELAY_SECONDS_MAX:
         return now - timedelta(seconds=delay)

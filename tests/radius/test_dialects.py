@@ -301,6 +301,14 @@ def test_the_mode_and_the_number_of_ours_go_to_the_charging_core() -> None:
         ((), [(3, b"\x07")], None, "CHAP-Password has 1 octets, not 17"),
         (("User-Password=x",), [(3, bytes(17))], None, "both User-Password and CHAP-Password"),
         (("User-Password=-",), [(3, bytes(17))], Chap(0, bytes(16), RANDOM), ""),
+        ((), [(79, b"\2\1\0\5\1")], None, "EAP is not supported: PAP, CHAP or a digest"),
+        ((), [(311 << 8 | 1, bytes(50))], None, "MS-CHAP is not supported: PAP, CHAP or a digest"),
+        (
+            ("User-Password=x",),
+            [(311 << 8 | 25, bytes(50))],
+            None,
+            "MS-CHAP is not supported: PAP, CHAP or a digest",
+        ),
     ],
 )
 def test_a_password_is_read_or_refused_by_name(

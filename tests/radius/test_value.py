@@ -134,6 +134,7 @@ def test_any_two_clocks_tell_the_time_between_them(start: datetime, length: int)
         (b"\0\0\0\0", None, NOW),
         (b"\0\0\0\x64", b"\0\0\0\x05", NOW - timedelta(seconds=5)),
         (b"\1\2", None, NOW),
+        (b"\xff\xff\xff\xff", None, NOW),  # its clock is ahead
     ],
 )
 def test_it_happened_when_the_nas_says_or_when_it_came(

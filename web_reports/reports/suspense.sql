@@ -6,7 +6,7 @@ operator_only = true
 
 [parameters]
 account = { kind = "account", about = "Only this account and those below it." }
-reason = { kind = "choice", about = "Only this reason.", choices = ["unrated", "zero-rated", "duplicate", "without stop", "without authorisation", "longer than granted", "negative margin"] }
+reason = { kind = "choice", about = "Only this reason.", choices = ["unrated", "zero-rated", "duplicate", "without stop", "without authorisation", "longer than granted", "longer than elapsed", "length unknown", "negative margin"] }
 
 [columns]
 reason = { title = "Reason", kind = "word" }
@@ -76,6 +76,8 @@ SELECT found.reason,
               ('without stop', flags && ARRAY['silent', 'nothing-known']),
               ('without authorisation', 'no-authorization' = ANY (flags)),
               ('longer than granted', 'longer-than-granted' = ANY (flags)),
+              ('longer than elapsed', 'longer-than-elapsed' = ANY (flags)),
+              ('length unknown', 'duration-unknown' = ANY (flags)),
               ('negative margin', currency = cost_currency AND charge < cost)
        ) AS found (reason, holds)
  WHERE found.holds

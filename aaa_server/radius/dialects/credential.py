@@ -44,6 +44,13 @@ _STERMAN = {
     10: "username",
 }
 
+# What else a NAS may hand on. It would prove nothing here, so it must not seem to.
+_NOT_TAKEN = (
+    (attribute.EAP_MESSAGE, "EAP"),
+    (attribute.MS_CHAP_RESPONSE, "MS-CHAP"),
+    (attribute.MS_CHAP2_RESPONSE, "MS-CHAP"),
+)
+
 
 def credential_of(
     fresh: Fresh, values: Mapping[int, bytes], digest_of: DigestReader
@@ -53,6 +60,9 @@ def credential_of(
     An empty User-Password and `-`, which FreeSWITCH sends for no PIN, are no password.
     """
     packet = fresh.packet
+    for key, method in _NOT_TAKEN:
+        if key in values:
+            return None, f"{method} is not supported: PAP, CHAP or a digest"
     password: Pap | None = None
     hidden = values.get(attribute.USER_PASSWORD)
     if hidden:
