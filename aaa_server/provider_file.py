@@ -188,6 +188,7 @@ class ProviderFile:
             at = value(self.time, self._instant, needed=True)
         nanos = value("rate", self._price)
         value("currency", self._expect_currency)
+        destination = value("destination", sheet.storable) or ""
         beyond = [one for one in cells[headers.width :] if one.strip()]
         if beyond:
             self.bad.append(
@@ -204,7 +205,7 @@ class ProviderFile:
             micros,
             nanos,
             re.sub(r"[^0-9*#]", "", cell("code"))[:DIGITS_MAX],
-            " ".join(cell("destination").split())[:200],
+            " ".join(destination.split())[:200],
         )
 
     def _decimal(self, text: str, decimals: int) -> int:

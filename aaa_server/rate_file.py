@@ -191,7 +191,7 @@ class _RowReader:
         )
         readers: dict[str, tuple[str, Callable[[str], Any]]] = {
             "prefix": ("prefix", _prefix),
-            "destination": ("destination", str),
+            "destination": ("destination", sheet.storable),
             "connect_fee": ("connect_fee_micros", self._amount(parse_micros)),
             "per_minute": ("per_minute_nanos", self._amount(parse_nanos)),
             "included_seconds": ("included_seconds", _seconds),

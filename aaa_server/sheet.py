@@ -25,6 +25,17 @@ if TYPE_CHECKING:
 
 HEADER_WITHIN_LINES = 30  # titles, addresses and notices may stand above the headers
 
+# PostgreSQL's text has no NUL, and UTF-8 no half of a pair of UTF-16.
+_UNSTORABLE = re.compile("[\0\ud800-\udfff]")
+# How the messages of Python's csv begin.
+_CSV_FAULTS = {
+    "new-line character seen": "a carriage return stands alone outside of quotes, as old "
+    "Macintoshes ended their lines: save it with line ends LF or CRLF",
+    "unexpected end of data": "a quote is opened here and never closed",
+    "field larger than": f"a cell has more than {csv.field_size_limit()} characters: "
+    "is a quote missing?",
+    "'": "something stands behind a closing quote: a quote within quotes is doubled",
+}
 _GERMAN_DATE = re.compile(r"([0-9]{1,2})\.([0-9]{1,2})\.([0-9]{4})(.*)")
 
 
@@ -71,12 +82,7 @@ def opened(path: Path, *, columns: int) -> Iterator[Sheet]:
             raise Unreadable(f"{path}: the old Excel format (XLS): save it as XLSX or CSV")
         else:
             table = _open_csv(file, path, columns)
-        try:
-            yield table
-        except UnicodeDecodeError as error:
-            raise Unreadable(
-                f"{path}: not UTF-8 (octet 0x{error.object[error.start]:02x}): save it as UTF-8"
-            ) from error
+        yield table
 
 
 class Vocabulary:
@@ -125,6 +131,7 @@ class Vocabulary:
             if not any(cells) or (line == 1 and cells[0].startswith("sep=")):
                 continue
             first = first or (line, cells)
+            check_headers(path, line, cells)
             headers = self._headers(line, cells, mapping)
             if headers is not None:
                 return headers
@@ -185,9 +192,45 @@ class Vocabulary:
         )
 
 
+def check_headers(path: Path, line: int, cells: Sequence[str]) -> None:
+    """Raises `Unreadable` for one that cannot be stored: what was ignored is noted by name."""
+    for place, cell in enumerate(cells, 1):
+        try:
+            storable(cell)
+        except ValueError as error:
+            raise Unreadable(f"{path}: line {line}, cell {place}: {error}") from None
+
+
 def bare(header: str) -> str:
     """The letters and digits of it, in lower case."""
     return re.sub(r"[^a-z0-9]", "", header.lower())
+
+
+def storable(text: str) -> str:
+    """The text itself. Raises `ValueError` for characters that no database keeps."""
+    wrong = _UNSTORABLE.search(text)
+    if wrong is not None:
+        raise ValueError(
+            f"character {wrong.start() + 1} is U+{ord(wrong[0]):04X}, which cannot be stored: "
+            "take it out"
+        )
+    return text
+
+
+def csv_fault(error: csv.Error) -> str:
+    """What is wrong with the line, and what to do; Python's own words are about Python."""
+    text = str(error)
+    for begin, meaning in _CSV_FAULTS.items():
+        if text.startswith(begin):
+            return meaning
+    return text
+
+
+def not_utf8(error: UnicodeDecodeError) -> str:
+    """Which octet it is and behind what, and what to do."""
+    before = error.object[max(0, error.start - 20) : error.start].decode(errors="replace")
+    behind = f" behind {before!r}" if before else ""
+    return f"not UTF-8 (octet 0x{error.object[error.start]:02x}{behind}): save it as UTF-8"
 
 
 def instant(text: str, zone: ZoneInfo) -> datetime:
@@ -229,7 +272,9 @@ def _open_csv(file: io.BufferedReader, path: Path, columns: int) -> Sheet:
                 yield line, cells
                 line = reader.line_num + 1
         except csv.Error as error:
-            raise Unreadable(f"{path}: line {line}: {error}") from error
+            raise Unreadable(f"{path}: line {line}: {csv_fault(error)}") from error
+        except UnicodeDecodeError as error:
+            raise Unreadable(f"{path}: line {line}: {not_utf8(error)}") from error
 
     return Sheet(lines(), delimiter == ";", file.tell, size)
 

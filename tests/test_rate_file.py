@@ -278,11 +278,16 @@ def test_a_header_can_be_named(read: Callable[..., RateFile]) -> None:
         ),
         ("prefix,rate\n", {"mapping": {"price": "rate"}}, "--map price: no such column"),
         ("prefix,rate,price\n44,1,2\n", {}, "'rate' and 'price' could both be per_minute"),
-        ("prefix,rate\n44,0.1\n\xe9".encode("latin-1"), {}, r"not UTF-8 \(octet 0xe9\)"),
+        ("prefix,rate\n44,0.1\n\xe9".encode("latin-1"), {}, r"line 3: not UTF-8 \(octet 0xe9\)"),
+        (b"prefix,rate,name\n34,1,Espa\xf1a\n", {}, "line 2: .*0xf1 behind '34,1,Espa'"),
+        ("prefix,rate,na\0me\n34,1,x\n", {}, "line 1, cell 3: character 3 is U\\+0000"),
+        ("prefix,rate\r34,1\r", {}, "line 1: a carriage return stands alone"),
+        ('prefix,rate,name\n34,1,"a"b"\n', {}, "line 2: something stands behind a closing quote"),
+        (f'prefix,rate,name\n34,1,"{"x" * 140_000}"\n', {}, "line 2: a cell has more than"),
         ("prefix,rate\n".encode("utf-16"), {}, "UTF-16 text: save it as UTF-8"),
         (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", {}, "the old Excel format"),
         (b"PK\x03\x04nothing", {}, "not a readable XLSX file"),
-        ('prefix,rate\n44,"0.1\n33,0.2\n', {}, "line 2: unexpected end of data"),
+        ('prefix,rate\n44,"0.1\n33,0.2\n', {}, "line 2: a quote is opened here and never"),
     ],
 )
 def test_what_is_no_rate_file_is_refused_with_what_to_do(

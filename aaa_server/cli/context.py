@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 # numeric_value_out_of_range, datetime_field_overflow
 TOO_LARGE = ("22003", "22008")
+# character_not_in_repertoire, untranslatable_character: a NUL in a text, or in one within JSON
+NO_CHARACTER = ("22021", "22P05")
 
 
 class Failure(click.ClickException):
@@ -191,12 +193,14 @@ def explain(error: Exception) -> tuple[str, int]:
         return str(error), 2 if isinstance(error, BadValue) else 1
     module = sys.modules.get("psycopg2")
     if module is not None and isinstance(error, module.Error):
-        return _explain_database(error), 2 if error.pgcode in TOO_LARGE else 1
+        return _explain_database(error), 2 if error.pgcode in (*TOO_LARGE, *NO_CHARACTER) else 1
     # By name: their modules are slow to import, and most commands fail without them.
     if type(error).__name__ == "DatabaseUnavailable":
         return f"no database: {error}. `sky-aaa config show` says where it is looked for", 1
     if type(error).__name__ == "SecretsError":
         return f"secrets: {error}", 1
+    if isinstance(error, UnicodeEncodeError):
+        return f"{error.object!r} has characters that are not UTF-8: type them in UTF-8", 2
     if isinstance(error, OSError):
         return f"{error.filename or 'system'}: {error.strerror or error}", 1
     return f"{type(error).__name__}: {error} (again with --debug to see where)", 1
@@ -208,6 +212,8 @@ def _explain_database(error: Any) -> str:
     state = error.pgcode or ""
     if state in TOO_LARGE:
         return f"{text}: a number or an instant of this command is too large to be stored"
+    if state in NO_CHARACTER:
+        return f"{text}: a text of this command has a character that cannot be stored: take it out"
     if state in ("42P01", "42703", "42883", "22023") and "sky_aaa" not in text:
         return f"{text}: the database's schema is not this program's: run `sky-aaa migrate`"
     if state == "42704" or (state == "22023" and "sky_aaa_viewer" in text):

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from aaa_server.cli.context import BadData
 from aaa_server.rating.money import parse_micros, parse_nanos
 from aaa_server.rating.prefix import number_of
+from aaa_server.sheet import Unreadable, check_headers, csv_fault, not_utf8
 from aaa_server.storage.dids import Row, Terms, check_number, check_terms
 from aaa_server.storage.problem import BadValue
 
@@ -85,6 +86,7 @@ def read(path: Path) -> Inventory:
             delimiter = max(",;\t", key=start.count)
             reader = csv.reader(file, delimiter=delimiter, strict=True)
             headers = next(reader, [])
+            check_headers(path, 1, headers)
             places = _places(path, headers)
             ignored = [
                 header
@@ -100,10 +102,12 @@ def read(path: Path) -> Inventory:
                 begin = reader.line_num + 1
                 if begin > LINES_MAX:
                     raise BadData(f"{path}: more than {LINES_MAX} lines: split it")
+    except Unreadable as error:
+        raise BadData(str(error)) from error
     except UnicodeDecodeError as error:
-        raise BadData(f"{path}: it is not UTF-8: save it as CSV in UTF-8") from error
+        raise BadData(f"{path}: {not_utf8(error)}") from error
     except csv.Error as error:
-        raise BadData(f"{path}: line {reader.line_num}: {error}") from error
+        raise BadData(f"{path}: line {reader.line_num}: {csv_fault(error)}") from error
     return found
 
 
