@@ -303,7 +303,7 @@ def _read_file(file: Path) -> dict[str, object]:
     try:
         document = tomllib.loads(file.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise ConfigError(f"{file}: {error}") from error
+        raise ConfigError(f"{file}: {_reason(error)}") from error
     flat: dict[str, object] = {}
     for name, value in document.items():
         if name in SECTIONS and isinstance(value, dict):
@@ -348,8 +348,17 @@ def _read_environment(environ: Mapping[str, str]) -> dict[str, tuple[str, str]]:
         try:
             found[key] = (Path(text).read_text(encoding="utf-8").strip(), name)
         except (OSError, UnicodeDecodeError) as error:
-            raise ConfigError(f"{name}: {error}") from error
+            raise ConfigError(f"{name}: {text}: {_reason(error)}") from error
     return found
+
+
+def _reason(error: Exception) -> str:
+    """Why a file cannot be read, without the words of Python."""
+    if isinstance(error, UnicodeDecodeError):
+        line = error.object.count(b"\n", 0, error.start) + 1
+        octet = error.object[error.start]
+        return f"line {line} is not UTF-8 (octet 0x{octet:02x}): save it as UTF-8"
+    return (error.strerror or str(error)) if isinstance(error, OSError) else str(error)
 
 
 def _suggestion(name: str, known: typing.Iterable[str]) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import getpass
 import os
+import re
 import sys
 import traceback
 from dataclasses import dataclass
@@ -170,7 +171,7 @@ def explain_errors(command: click.Command, arguments: list[str]) -> int:
     except click.ClickException as error:
         if debug and error.__cause__ is not None:
             traceback.print_exception(error.__cause__)
-        text = error.format_message()
+        text = plainly(error)
         if isinstance(error, click.UsageError) and error.ctx is not None:
             text += f"\n  usage: {error.ctx.get_usage().removeprefix('Usage: ')}"
         return _complain(text, error.exit_code)
@@ -180,6 +181,32 @@ def explain_errors(command: click.Command, arguments: list[str]) -> int:
         text, code = explain(error)
         return _complain(text, code)
     return status if isinstance(status, int) else 0
+
+
+def plainly(error: click.ClickException) -> str:
+    """What click has to say of an argument, in words that say what to type instead."""
+    if isinstance(error, click.NoSuchOption) and re.match(r"-[0-9.]", error.option_name):
+        arguments = error.ctx.command.params if error.ctx is not None else []
+        if any(one.human_readable_name == "AMOUNT" for one in arguments):
+            from aaa_server.storage.payments import TO_TAKE_OFF
+
+            return f"an amount of this command is above 0. {TO_TAKE_OFF}"
+        return (
+            f"{error.option_name} is no option: what begins with - is typed behind a --"
+        )
+    if isinstance(error, click.BadParameter) and error.param is not None:
+        kind = error.param.type
+        told = re.fullmatch(r"(.+) is not (?:a valid integer|in the range ).*", error.message)
+        if told is not None and isinstance(kind, click.IntRange):
+            text = f"{told[1]}: {_range_text(kind)} is expected"
+            error = click.BadParameter(text, error.ctx, error.param, error.param_hint)
+    return error.format_message()
+
+
+def _range_text(kind: click.IntRange) -> str:
+    if kind.max is None:
+        return f"a whole number, at least {kind.min},"
+    return f"a whole number from {kind.min} to {kind.max}"
 
 
 def _complain(text: str, code: int) -> int:

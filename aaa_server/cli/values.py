@@ -43,7 +43,12 @@ def _when(text: str) -> datetime:
             f"{text!r} is no instant: 2026-11-22, 2026-11-22T18:30:00Z or "
             "2026-11-22T18:30:00+01:00 are, and now"
         ) from error
-    return when if when.tzinfo is not None else when.replace(tzinfo=UTC)
+    when = when if when.tzinfo is not None else when.replace(tzinfo=UTC)
+    try:
+        when.astimezone(UTC)
+    except OverflowError as error:
+        raise ValueError(f"{text!r} is outside the years 1 to 9999, in UTC") from error
+    return when
 
 
 def _expiry(text: str) -> datetime | None:

@@ -23,6 +23,10 @@ if TYPE_CHECKING:
 
     from aaa_server.storage.accounts import Account
 
+TO_TAKE_OFF = (
+    "To take money off an account: `sky-aaa adjustment add CODE -5 --reason TEXT`; to pay a "
+    "payment back: `sky-aaa payment refund REFERENCE`"
+)
 TOP_UP = "top-up"  # the method of payments of which nobody said one
 LIST_MAX = 100_000
 ROWS_AT_ONCE = 5_000
@@ -142,6 +146,8 @@ def pay(cursor: Cursor, viewer: Viewer, account: Account, new: NewPayment) -> Pa
 
 
 def _check(cursor: Cursor, account: Account, new: NewPayment) -> None:
+    if new.amount_micros < 0:
+        raise BadValue(f"a payment is above 0. {TO_TAKE_OFF}")
     movements.check_amount(new.amount_micros, "a payment")
     if account.parent_id is None:
         raise BadValue(
