@@ -242,7 +242,9 @@ def load_config(path: str | Path | None = None, environ: Mapping[str, str] | Non
     for key, (text, origin) in _read_environment(environ).items():
         values[key] = _checked(key, _parsed(key, text, origin), Path.cwd(), origin)
         origins[key] = origin
-    return _built(values, origins)
+    config = _built(values, origins)
+    _refuse_shared_ports(config)
+    return config
 
 
 def _built(values: Mapping[str, object], origins: dict[str, str]) -> Config:
@@ -268,6 +270,27 @@ def _built(values: Mapping[str, object], origins: dict[str, str]) -> Config:
     if "services" in complete:
         top["services"] = complete["services"]
     return Config(**top)
+
+
+def _refuse_shared_ports(config: Config) -> None:
+    """Two listeners cannot have one port; 0 takes a free one each time."""
+    for one, other in (
+        ("radius.auth_port", "radius.acct_port"),
+        ("switch_agent.auth_port", "switch_agent.acct_port"),
+        ("metrics.port", "portal.port"),
+    ):
+        port = _get(config, other)
+        if not port or port != _get(config, one):
+            continue
+        if one == "metrics.port" and not _meet(config.metrics.address, config.portal.address):
+            continue
+        where = config.origins.get(other) or config.origins.get(one, "default")
+        raise ConfigError(f"{where}: {other} and {one} are both {port}: give each its own")
+
+
+def _meet(address: str, other: str) -> bool:
+    """Whether what listens at the one is in the way of the other."""
+    return address == other or not {"0.0.0.0", "::"}.isdisjoint((address, other))
 
 
 def _keys() -> dict[str, Field[Any]]:

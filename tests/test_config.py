@@ -96,6 +96,16 @@ def test_a_secret_may_be_read_from_a_file() -> None:
         ("[log]\nformat = 'xml'", "'xml' is not one of text, json"),
         ("[database]\nurl = 1", r"\*\*\*\*\*\*\*\* is not a text"),
         ("[radius", "sky-aaa.toml: "),
+        (
+            "[radius]\nauth_port = 1813",
+            r"sky-aaa.toml: radius.acct_port and radius.auth_port are both 1813: give each its own",
+        ),
+        ("[switch_agent]\nacct_port = 1812", "switch_agent.acct_port and switch_agent.auth_port"),
+        ("[metrics]\nport = 8080", "portal.port and metrics.port are both 8080"),
+        (
+            "[metrics]\nport = 8080\naddress = '0.0.0.0'\n[portal]\naddress = '192.0.2.1'",
+            "portal.port and metrics.port are both 8080",
+        ),
     ],
 )
 def test_a_wrong_file_is_refused_with_the_place_and_what_to_write(text: str, message: str) -> None:
@@ -104,8 +114,20 @@ def test_a_wrong_file_is_refused_with_the_place_and_what_to_write(text: str, mes
 
 
 @pytest.mark.parametrize(
+    "text",
+    [
+        "[radius]\nauth_port = 0\nacct_port = 0",
+        "[metrics]\nport = 8080\n[portal]\naddress = '192.0.2.1'",
+    ],
+)
+def test_a_port_is_shared_where_nobody_is_in_the_way(text: str) -> None:
+    load(text)
+
+
+@pytest.mark.parametrize(
     ("name", "value", "message"),
     [
+        ("SKY_AAA_RADIUS_ACCT_PORT", "1812", "SKY_AAA_RADIUS_ACCT_PORT: radius.acct_port and"),
         ("SKY_AAA_RADIUS_PORT", "1", "did you mean SKY_AAA_RADIUS_"),
         ("SKY_AAA_RADIUS_AUTH_PORT", "x", "SKY_AAA_RADIUS_AUTH_PORT: 'x' is not a whole number"),
         ("SKY_AAA_RADIUS_AUTH_PORT_FILE", "x", "there is no such setting"),

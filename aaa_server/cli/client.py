@@ -9,7 +9,7 @@ import click
 
 from aaa_server.cli.context import Session, pass_session
 from aaa_server.cli.output import output_option, show_record, show_rows
-from aaa_server.cli.values import COUNT
+from aaa_server.cli.values import COUNT, SECRET_OCTETS_MIN
 from aaa_server.storage import clients
 
 if TYPE_CHECKING:
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 YES_NO_AUTO = click.Choice(["yes", "no", "auto"])
 SECRET_OCTETS_MAX = 128
+# By version of IP; a site's whole network is not larger.
+PREFIX_BITS_MIN = {4: 16, 6: 48}
 
 
 @click.group()
@@ -100,6 +102,25 @@ def _network(text: str) -> str:
         ) from error
 
 
+def _warn(network_text: str, *secrets: bytes | None) -> None:
+    """Say what is allowed and unwise. Nobody but this machine asks from a loopback address."""
+    network = ipaddress.ip_network(network_text)
+    if network.is_loopback:
+        return
+    if any(secret is not None and len(secret) < SECRET_OCTETS_MIN for secret in secrets):
+        click.echo(
+            f"the secret has fewer than {SECRET_OCTETS_MIN} octets, so that it may be guessed from "
+            "a packet (RFC 2865 §3): `openssl rand -hex 16` makes a good one",
+            err=True,
+        )
+    if network.prefixlen < PREFIX_BITS_MIN[network.version]:
+        click.echo(
+            f"{network} has {network.num_addresses} addresses: whoever has the secret may ask "
+            "from any of them",
+            err=True,
+        )
+
+
 def _return_codes(texts: tuple[str, ...]) -> dict[str, int]:
     from aaa_server.charging.requests import Refusal
 
@@ -144,6 +165,7 @@ def add(session: Session, /, name: str, address: str, type_: str, **options: Any
         made = clients.find(work.cursor, work.viewer, name)
         work.note("client add", name, after=dict(_record(made)))
     show_record(session, _record(made))
+    _warn(made.network, secret)
 
 
 @client.command("list")
@@ -238,6 +260,8 @@ def set_(
             "client set", name, before=dict(_record(before)), after={**_record(after), **marks}
         )
     show_record(session, _record(after))
+    if address is not None or secret is not None or second is not None:
+        _warn(after.network, secret, second)
 
 
 @client.command()

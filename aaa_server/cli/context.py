@@ -191,9 +191,7 @@ def plainly(error: click.ClickException) -> str:
             from aaa_server.storage.payments import TO_TAKE_OFF
 
             return f"an amount of this command is above 0. {TO_TAKE_OFF}"
-        return (
-            f"{error.option_name} is no option: what begins with - is typed behind a --"
-        )
+        return f"{error.option_name} is no option: what begins with - is typed behind a --"
     if isinstance(error, click.BadParameter) and error.param is not None:
         kind = error.param.type
         told = re.fullmatch(r"(.+) is not (?:a valid integer|in the range ).*", error.message)

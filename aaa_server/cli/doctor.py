@@ -18,6 +18,7 @@ from aaa_server import compiled
 from aaa_server.cli.context import Failure, Session, explain, pass_session
 from aaa_server.cli.doctor_freeswitch import Finding, freeswitch
 from aaa_server.cli.output import output_option, show_rows
+from aaa_server.cli.values import SECRET_OCTETS_MIN
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -33,7 +34,6 @@ POSTGRES_VERSION_MIN = 150000
 CLOCK_SECONDS_MAX = 2.0
 RECEIVE_BUFFER_OCTETS = 4 * 1024 * 1024  # the kernel's default holds 90 requests and drops the rest
 FREE_OCTETS_MIN = 1024**3
-SECRET_OCTETS_MIN = 16  # RFC 2865 §3: large and unguessable, at least 16 octets
 KNOWN_SECRETS = frozenset(
     (b"testing123", b"secret", b"radius", b"password", b"changeme", b"cisco", b"sharedsecret")
 )

@@ -14,6 +14,7 @@ from aaa_server.rating import money
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+SECRET_OCTETS_MIN = 16  # RFC 2865 §3: large and unguessable, preferably at least 16 octets
 SECRET_OCTETS_MAX = 128  # RFC 2865 §5.2: what a User-Password can carry
 
 
