@@ -10,6 +10,8 @@ from zoneinfo import ZoneInfo
 from aaa_server.storage.problem import BadValue
 
 HOUR = timedelta(hours=1)
+# Far enough from the ends of what a date can be for periods to be added, and zones.
+YEAR_MIN, YEAR_MAX = 1900, 8999
 PRESETS = (
     "today", "yesterday", "this-week", "last-week", "this-month", "last-month",
     "this-quarter", "last-quarter", "this-year", "last-year", "last-day",
@@ -61,15 +63,21 @@ def between(begin: datetime | date, end: datetime | date | None, zone: ZoneInfo)
 
 def read_instant(text: str, zone: ZoneInfo) -> datetime | date:
     """A day, or an instant; one that names no zone is in the reader's. Raises `BadValue`."""
+    instant: datetime | date
     try:
         if re.fullmatch(r"\d{4}-\d\d-\d\d", text):
-            return date.fromisoformat(text)
-        instant = datetime.fromisoformat(text)
+            instant = date.fromisoformat(text)
+        else:
+            instant = datetime.fromisoformat(text)
     except ValueError as error:
         raise BadValue(
             f"{text!r} is no instant: 2026-11-22, 2026-11-22T18:30 or 2026-11-22T18:30:00Z are"
         ) from error
-    return instant if instant.tzinfo is not None else instant.replace(tzinfo=zone)
+    if not YEAR_MIN <= instant.year <= YEAR_MAX:
+        raise BadValue(f"{text!r} is outside the years {YEAR_MIN} to {YEAR_MAX}")
+    if isinstance(instant, datetime) and instant.tzinfo is None:
+        return instant.replace(tzinfo=zone)
+    return instant
 
 
 def _midnight(day: date, zone: ZoneInfo) -> datetime:

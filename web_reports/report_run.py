@@ -261,7 +261,9 @@ def _value(one: Parameter, text: str, eyes: Viewer, cursor: Cursor, zone: ZoneIn
         case "account":
             return accounts.find(cursor, eyes, text).account_id
         case "integer":
-            if not text.removeprefix("-").isdecimal() or len(text) > len(str(PPM**2)):
+            if text.startswith("-"):
+                raise BadValue(f"{one.option}: {text!r} is below 0")
+            if not text.isdecimal() or len(text) > len(str(PPM**2)):
                 raise BadValue(f"{one.option}: {text!r} is no whole number")
             return int(text)
         case "number":

@@ -14,6 +14,8 @@ from aaa_server.rating import money
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+# Far enough from the ends of what a date can be for periods to be added, and zones.
+YEAR_MIN, YEAR_MAX = 1900, 8999
 SECRET_OCTETS_MIN = 16  # RFC 2865 §3: large and unguessable, preferably at least 16 octets
 SECRET_OCTETS_MAX = 128  # RFC 2865 §5.2: what a User-Password can carry
 
@@ -45,10 +47,8 @@ def _when(text: str) -> datetime:
             "2026-11-22T18:30:00+01:00 are, and now"
         ) from error
     when = when if when.tzinfo is not None else when.replace(tzinfo=UTC)
-    try:
-        when.astimezone(UTC)
-    except OverflowError as error:
-        raise ValueError(f"{text!r} is outside the years 1 to 9999, in UTC") from error
+    if not YEAR_MIN <= when.year <= YEAR_MAX:
+        raise ValueError(f"{text!r} is outside the years {YEAR_MIN} to {YEAR_MAX}")
     return when
 
 

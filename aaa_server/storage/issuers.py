@@ -16,6 +16,7 @@ from stdnum import iban as iban_number
 from stdnum.exceptions import ValidationError
 from stdnum.util import get_cc_module
 
+from aaa_server.rating.money import PPM
 from aaa_server.storage.problem import BadValue, Conflict
 from aaa_server.storage.viewer import Deed, Viewer, as_owner, require
 
@@ -239,6 +240,8 @@ def set_profile(
     _check_country(wanted.country)
     if wanted.vat_id and wanted.country:
         check_vat_id(wanted.vat_id, wanted.country)
+    if not 0 <= wanted.discount_ppm <= PPM:
+        raise BadValue("a discount is from 0 to 100 %")
     if wanted.treatment == "exempt" and not wanted.exempt_reason:
         raise BadValue("an exempt buyer needs a reason that stands on the invoice: --exempt-reason")
     if wanted.treatment == "reverse-charge" and not (wanted.vat_id and wanted.country):

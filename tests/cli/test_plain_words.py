@@ -45,8 +45,16 @@ LIBRARY_WORDS = ("valid integer", "x<=", "<=x", "codec", "No such option", "Errn
         (("account", "show", "-5"), "is typed behind a --"),
         (
             ("account", "statement", "alice", "--from", "0001-01-01T00:00:00+01:00"),
-            "outside the years 1 to 9999",
+            "outside the years 1900 to 8999",
         ),
+        (
+            ("package", "grant", "alice", "uk-60", "--from", "9999-12-31"),
+            "outside the years 1900 to 8999",
+        ),
+        (("billing", "set", "alice", "--discount", "-1"), "a discount is from 0 to 100 %"),
+        (("billing", "set", "alice", "--discount", "101"), "a discount is from 0 to 100 %"),
+        (("report", "top-destinations", "--limit", "-1"), "--limit: '-1' is below 0"),
+        (("report", "traffic", "--from", "9999-12-31"), "outside the years 1900 to 8999"),
     ],
 )
 def test_a_wrong_word_is_told_plainly(unchanged: Sky, words: tuple[str, ...], told: str) -> None:

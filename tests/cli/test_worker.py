@@ -133,7 +133,7 @@ def test_what_cannot_be_ordered_is_explained(sky: Sky, demo_connection: Connecti
     for status, words, text in (
         (2, (), "name a call"),
         (2, (str(number), "--account", "alice"), "name a call"),
-        (2, ("0",), "range"),
+        (2, ("0",), "a whole number from 1 to"),
         (1, ("999999",), "no call 999999 is in progress"),
         (1, (str(number),), "--disconnect-port 3799"),
         (1, ("--account", "nobody"), "there is no account 'nobody'"),
