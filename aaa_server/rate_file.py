@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from zoneinfo import ZoneInfo
 
 from aaa_server import sheet
+from aaa_server.rating.bounds import PRICE_NANOS_MAX, checked_fee, checked_price
 from aaa_server.rating.money import parse_micros, parse_nanos
 from aaa_server.rating.steps import parse_steps
 from aaa_server.sheet import BadLine, Headers, Sheet, Unreadable, Vocabulary
@@ -80,7 +81,7 @@ class Defaults(NamedTuple):
     """What a row gets where the file says nothing, and the zone of times without one.
 
     Also what a row may name: the list's `bands`, and by name the outbound resource groups
-    that its calls can be forced over.
+    that its calls can be forced over; and how large a price a minute may be.
     """
 
     initial_seconds: int = 60
@@ -88,6 +89,7 @@ class Defaults(NamedTuple):
     time_zone: str = "UTC"
     bands: frozenset[str] = frozenset()
     routes: Mapping[str, int] = {}
+    price_nanos_max: int = PRICE_NANOS_MAX
 
 
 class RateFile(NamedTuple):
@@ -182,6 +184,7 @@ class _RowReader:
         self._zone = ZoneInfo(defaults.time_zone)
         self._bands = defaults.bands
         self._routes = defaults.routes
+        self._most = defaults.price_nanos_max
         self._comma = decimal_comma
         self._base = RateRow(
             prefix="",
@@ -192,12 +195,12 @@ class _RowReader:
         readers: dict[str, tuple[str, Callable[[str], Any]]] = {
             "prefix": ("prefix", _prefix),
             "destination": ("destination", sheet.storable),
-            "connect_fee": ("connect_fee_micros", self._amount(parse_micros)),
-            "per_minute": ("per_minute_nanos", self._amount(parse_nanos)),
+            "connect_fee": ("connect_fee_micros", self._amount(_fee)),
+            "per_minute": ("per_minute_nanos", self._amount(self._price)),
             "included_seconds": ("included_seconds", _seconds),
             "initial_seconds": ("initial_seconds", _seconds),
             "increment_seconds": ("increment_seconds", _increment),
-            "minimum_charge": ("minimum_charge_micros", self._amount(parse_micros)),
+            "minimum_charge": ("minimum_charge_micros", self._amount(_fee)),
             "effective_from": ("effective_from", self._instant),
             "effective_to": ("effective_to", self._end),
             "blocked": ("blocked", _yes_or_no),
@@ -288,7 +291,13 @@ class _RowReader:
         return text
 
     def _steps(self, text: str) -> tuple[tuple[int, int], ...]:
-        return parse_steps(text.replace(",", ".") if self._comma else text)
+        steps = parse_steps(text.replace(",", ".") if self._comma else text)
+        for _, nanos in steps:
+            checked_price(nanos, self._most)
+        return steps
+
+    def _price(self, text: str) -> int:
+        return checked_price(parse_nanos(text), self._most)
 
     def _route(self, text: str) -> int:
         name = text.upper() if text.upper().startswith("RG_") else f"RG_{text}"
@@ -303,6 +312,10 @@ class _RowReader:
         if text.lower() in _NO_DATE:
             return None
         return sheet.instant(text, self._zone)
+
+
+def _fee(text: str) -> int:
+    return checked_fee(parse_micros(text))
 
 
 def _prefix(text: str) -> str:

@@ -11,9 +11,11 @@ from aaa_server.cli.output import amount, output_option, show_record, show_rows
 from aaa_server.cli.values import (
     AMOUNT,
     COUNT,
+    CREDIT,
     CURRENCY,
     DAYS,
     EXPIRY,
+    FEE,
     LANGUAGE,
     THRESHOLD,
     TIME_ZONE,
@@ -59,14 +61,14 @@ def _profile_options(command: Callable[..., None]) -> Callable[..., None]:
             click.option("--name", help="For people."),
             click.option("--email"),
             click.option("--prepaid/--postpaid", "prepaid", default=None),
-            click.option("--credit-limit", type=AMOUNT, help="How far below zero (postpaid)."),
+            click.option("--credit-limit", type=CREDIT, help="How far below zero (postpaid)."),
             click.option("--rate-group", metavar="NAME", help="What its calls cost."),
             click.option("--max-channels", type=COUNT, help="Calls at once; 0: no limit."),
             click.option("--calls-per-second", type=COUNT, help="0: no limit."),
             click.option("--maximum-call-seconds", type=COUNT, help="0: as the client has it."),
             click.option("--expires", type=EXPIRY, metavar="WHEN", help="Or: never."),
             click.option("--valid-days", type=DAYS, help="From its first call on; 0: for ever."),
-            click.option("--surcharge", type=AMOUNT, help="A call, over a cards' access number."),
+            click.option("--surcharge", type=FEE, help="A call, over a cards' access number."),
             click.option(
                 "--low-balance", type=THRESHOLD, help="An event tells of less. Or: never."
             ),

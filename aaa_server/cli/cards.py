@@ -9,7 +9,7 @@ import click
 
 from aaa_server.cli.context import Session, pass_session
 from aaa_server.cli.output import amount, output_option, show_record, show_rows
-from aaa_server.cli.values import AMOUNT, CURRENCY, DAYS, EXPIRY
+from aaa_server.cli.values import AMOUNT, CURRENCY, DAYS, EXPIRY, FEE
 from aaa_server.rating.prefix import number_of
 from aaa_server.storage import accounts, card_batches, rate_groups
 from aaa_server.storage import cards as storage
@@ -80,7 +80,7 @@ def _serial_options(command: Callable[..., None]) -> Callable[..., None]:
 @click.option("--prefix", default="", metavar="NNN", help="What the numbers begin with.")
 @click.option("--valid-days", type=DAYS, help="From the first call on; 0: for ever.")
 @click.option("--expires", type=EXPIRY, metavar="WHEN", help="Used or not.  [default: never]")
-@click.option("--surcharge", type=AMOUNT, default="0", help="A call, over an access number.")
+@click.option("--surcharge", type=FEE, default="0", help="A call, over an access number.")
 @click.option("--active", is_flag=True, help="Activate them at once.")
 @output_option
 @pass_session

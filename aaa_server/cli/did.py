@@ -10,7 +10,7 @@ import click
 from aaa_server.cli import did_file
 from aaa_server.cli.context import BadData, Failure, Session, Work, pass_session
 from aaa_server.cli.output import Things, amount, output_option, price, show_record, show_rows
-from aaa_server.cli.values import AMOUNT, COUNT, PRICE, WHEN
+from aaa_server.cli.values import AMOUNT, COUNT, FEE, PRICE, WHEN
 from aaa_server.rating.prefix import number_of
 from aaa_server.storage import accounts, did_assignments, dids
 from aaa_server.storage.did_assignments import read_destination
@@ -45,7 +45,7 @@ def _terms_options(command: Callable[..., None]) -> Callable[..., None]:
             click.option("--setup", "setup_micros", type=AMOUNT, help="Once."),
             click.option("--monthly", "monthly_micros", type=AMOUNT),
             click.option("--per-minute", "per_minute_nanos", type=PRICE),
-            click.option("--connect-fee", "connect_fee_micros", type=AMOUNT, help="A call."),
+            click.option("--connect-fee", "connect_fee_micros", type=FEE, help="A call."),
             click.option("--initial", "initial_seconds", type=COUNT, help="First block."),
             click.option("--increment", "increment_seconds", type=COUNT, help="Further blocks."),
             click.option("--included", "included_seconds", type=COUNT, help="Free in each call."),

@@ -12,6 +12,7 @@ from aaa_server.cli.values import LANGUAGE
 from aaa_server.rating import money
 from aaa_server.storage import accounts, issuers
 from aaa_server.storage.issuers import DunningStep
+from aaa_server.storage.movements import AMOUNT_MICROS_MAX
 
 if TYPE_CHECKING:
     from aaa_server.cli.output import Row
@@ -128,6 +129,6 @@ def _step(place: int, text: str) -> DunningStep:
         fee = money.parse_micros(fees[0]) if fees else 0
     except ValueError as error:
         raise BadData(f"{text!r}: {error}") from error
-    if fee < 0:
-        raise BadData(f"{text!r}: a fee is not below 0")
+    if not 0 <= fee <= AMOUNT_MICROS_MAX:
+        raise BadData(f"{text!r}: a fee is not below 0 and at most {AMOUNT_MICROS_MAX // 10**6}")
     return DunningStep(place, int(days), fee, suspend)

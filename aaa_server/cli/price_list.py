@@ -11,7 +11,7 @@ import click
 
 from aaa_server.cli.values import RESOURCE_GROUP
 from aaa_server.rate_file import Defaults
-from aaa_server.storage import accounts, rate_bands, rate_groups, resource_groups
+from aaa_server.storage import accounts, currencies, rate_bands, rate_groups, resource_groups
 from aaa_server.storage.problem import NotFound
 from aaa_server.storage.viewer import require_operator
 
@@ -110,6 +110,7 @@ def find(work: Work, choice: Choice, *, change: bool) -> PriceList:
             group.time_zone,
             _bands(work, group.tariff_id),
             _routes(work),
+            currencies.price_nanos_max(work.cursor, group.currency),
         ),
     )
 
@@ -119,7 +120,11 @@ def _of_resource_group(work: Work, name: str) -> PriceList:
     group = resource_groups.find(work.cursor, work.viewer, name)
     if group.tariff_id is None:
         raise NotFound(f"{name} is an inbound resource group: only outbound ones have prices")
-    defaults = Defaults(time_zone=group.time_zone, bands=_bands(work, group.tariff_id))
+    defaults = Defaults(
+        time_zone=group.time_zone,
+        bands=_bands(work, group.tariff_id),
+        price_nanos_max=currencies.price_nanos_max(work.cursor, group.currency),
+    )
     return PriceList(name, group.tariff_id, group.currency, 0, "", 0, defaults)
 
 

@@ -18,7 +18,8 @@ from aaa_server.cli.output import (
     show_rows,
 )
 from aaa_server.cli.price_list import Choice, PriceList, instant, price_list_options
-from aaa_server.cli.values import AMOUNT, COUNT, PRICE, RESOURCE_GROUP, checked
+from aaa_server.cli.values import COUNT, FEE, PRICE, RESOURCE_GROUP, checked
+from aaa_server.rating.bounds import checked_price
 from aaa_server.rating.money import PPM, div_half_up
 from aaa_server.rating.prefix import number_of
 from aaa_server.rating.steps import format_steps, ordered, parse_step
@@ -64,11 +65,11 @@ def _row_options(command: Callable[..., None]) -> Callable[..., None]:
     for option in reversed(
         (
             click.option("--destination", help="A name for people."),
-            click.option("--connect-fee", type=AMOUNT),
+            click.option("--connect-fee", type=FEE),
             click.option("--included-seconds", type=COUNT, help="Free at the beginning."),
             click.option("--initial-seconds", type=COUNT, help="The first block's length."),
             click.option("--increment-seconds", type=click.IntRange(1), help="The next ones'."),
-            click.option("--minimum-charge", type=AMOUNT),
+            click.option("--minimum-charge", type=FEE),
             click.option("--blocked/--not-blocked", default=None, help="Refuse such calls."),
             click.option("--strip", type=click.IntRange(0, 32), help="Digits off the front."),
             click.option("--prepend", help="Digits before it, after --strip."),
@@ -112,6 +113,16 @@ def _given(options: dict[str, Any]) -> dict[str, Any]:
     return given
 
 
+def _check_prices(given: dict[str, Any], prices: PriceList) -> None:
+    """Raises `BadData` for a price too large for the exchange rates of the list's currency."""
+    named = [given["per_minute_nanos"]] if "per_minute_nanos" in given else []
+    try:
+        for nanos in (*named, *(nanos for _, nanos in given.get("steps", ()))):
+            checked_price(nanos, prices.defaults.price_nanos_max)
+    except ValueError as error:
+        raise BadData(str(error)) from error
+
+
 def _with_route(given: dict[str, Any], prices: PriceList, work: Work) -> dict[str, Any]:
     """The values with the number of the resource group that --route names."""
     name = given.pop("route", None)
@@ -153,6 +164,7 @@ def add(
     given = _given(options)
     with session.transaction() as work:
         prices = price_list.find(work, choice, change=True)
+        _check_prices(given, prices)
         row = rates.RateRow(
             prefix=_prefix(prefix),
             band=band,
@@ -210,6 +222,7 @@ def set_(
         raise click.UsageError("nothing to change: name at least one option, such as --per-minute")
     with session.transaction() as work:
         prices = price_list.find(work, choice, change=True)
+        _check_prices(values, prices)
         prefix, at = _prefix(prefix), instant(begins, prices, "--from")
         before = _now(work, prices, prefix, at, band)
         done = rates.set_rate(

@@ -9,7 +9,8 @@ import click
 from aaa_server.cli import bands
 from aaa_server.cli.context import BadData, Session, pass_session
 from aaa_server.cli.output import Things, output_option, percent, price, show_record, show_rows
-from aaa_server.cli.values import CURRENCY, PERCENT, RESOURCE_GROUP, TIME_ZONE, checked
+from aaa_server.cli.values import CURRENCY, MARKUP, RESOURCE_GROUP, TIME_ZONE, checked
+from aaa_server.rating.bounds import checked_price
 from aaa_server.rating.lcr import STRATEGIES
 from aaa_server.rating.money import PPM, parse_nanos, parse_percent_ppm
 from aaa_server.storage import accounts, rate_groups, resource_groups
@@ -42,7 +43,7 @@ def _on_net(text: str) -> int | str:
     nanos = parse_nanos(text)
     if nanos < 0:
         raise ValueError(f"{text!r} is no price: 0 and above are, or none")
-    return nanos
+    return checked_price(nanos)
 
 
 MARGIN = checked("percent|none", _margin)
@@ -67,7 +68,7 @@ def _options(command: Callable[..., None]) -> Callable[..., None]:
                 help="Percent of the selling price that a route must leave; -5: a loss of 5 is "
                 "accepted; none: nobody asks.",
             ),
-            click.option("--markup", type=PERCENT, help="Percent on the price per minute."),
+            click.option("--markup", type=MARKUP, help="Percent on the price per minute."),
             click.option(
                 "--on-net",
                 type=ON_NET,

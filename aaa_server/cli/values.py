@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import click
 
-from aaa_server.rating import money
+from aaa_server.rating import bounds, money
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -94,9 +94,12 @@ def checked(name: str, read: Callable[[str], Any]) -> click.ParamType[Any]:
 
 
 AMOUNT = _Checked("amount", money.parse_micros)
-PRICE = _Checked("price", money.parse_nanos)
+CREDIT = _Checked("amount", lambda text: bounds.checked_credit(money.parse_micros(text)))
+FEE = _Checked("amount", lambda text: bounds.checked_fee(money.parse_micros(text)))
+PRICE = _Checked("price", lambda text: bounds.checked_price(money.parse_nanos(text)))
 PERCENT = _Checked("percent", money.parse_percent_ppm)
-EXCHANGE = _Checked("rate", money.parse_exchange)
+MARKUP = _Checked("percent", lambda text: bounds.checked_markup(money.parse_percent_ppm(text)))
+EXCHANGE = _Checked("rate", lambda text: bounds.checked_exchange(money.parse_exchange(text)))
 WHEN = _Checked("when", _when)
 EXPIRY = _Checked("when", _expiry)
 THRESHOLD = _Checked("amount", _threshold)

@@ -9,6 +9,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, NamedTuple
 
+from aaa_server.rating.bounds import FEE_MICROS_MAX
+from aaa_server.rating.money import MICROS
 from aaa_server.storage.problem import BadValue, Conflict, NotAllowed, NotFound
 from aaa_server.storage.viewer import Deed, Viewer, as_owner, may, require, require_operator
 
@@ -109,6 +111,8 @@ def check_terms(terms: Terms) -> Terms:
         unit = name.rpartition("_")[2]
         if unit in ("micros", "nanos") and not 0 <= value <= MONEY_MAX:
             raise BadValue(f"{name.removesuffix('_' + unit)} is below 0 or beyond all measure")
+        if name == "connect_fee_micros" and value > FEE_MICROS_MAX:
+            raise BadValue(f"connect_fee is at most {FEE_MICROS_MAX // MICROS}")
         if unit == "seconds" and not 0 <= value <= SECONDS_MAX:
             raise BadValue(f"{name} is 0 to {SECONDS_MAX}, not {value}")
     if terms.increment_seconds == 0:

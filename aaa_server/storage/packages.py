@@ -13,6 +13,7 @@ import psycopg2.errors
 
 from aaa_server.rating.money import format_micros
 from aaa_server.storage import accounts
+from aaa_server.storage.movements import AMOUNT_MICROS_MAX
 from aaa_server.storage.owned import find_owned
 from aaa_server.storage.problem import BadValue, Conflict, NotAllowed, NotFound
 from aaa_server.storage.viewer import Deed, Viewer, as_owner, may, require
@@ -163,7 +164,7 @@ def add(cursor: Cursor, viewer: Viewer, seller: Account, new: NewPackage) -> Pac
     require(viewer, Deed.SET_PRICES, seller.chain, seller.code)
     if seller.kind not in ("admin", "reseller"):
         raise BadValue(f"{seller.code} is a {seller.kind}: only the operator and resellers sell")
-    _check(new.period, new.valid_days, new.prefixes)
+    _check(new.price_micros, new.period, new.valid_days, new.prefixes)
     with as_owner(cursor, viewer):
         try:
             cursor.execute(
@@ -186,7 +187,7 @@ def add(cursor: Cursor, viewer: Viewer, seller: Account, new: NewPackage) -> Pac
 def change(cursor: Cursor, viewer: Viewer, package: Package) -> None:
     """Write all that can be changed of `package`; what was granted before stays as it was."""
     require_seller(viewer, package)
-    _check(package.period, package.valid_days, package.prefixes)
+    _check(package.price_micros, package.period, package.valid_days, package.prefixes)
     with as_owner(cursor, viewer):
         try:
             cursor.execute(
@@ -214,7 +215,11 @@ def require_seller(viewer: Viewer, package: Package) -> None:
         raise NotAllowed(f"{viewer.code} may not change package {package.name}: {owner}")
 
 
-def _check(period: str, valid_days: int | None, prefixes: tuple[str, ...]) -> None:
+def _check(
+    price_micros: int, period: str, valid_days: int | None, prefixes: tuple[str, ...]
+) -> None:
+    if not 0 <= price_micros <= AMOUNT_MICROS_MAX:
+        raise BadValue(f"a price is not below 0 and at most {AMOUNT_MICROS_MAX // 10**6}")
     if valid_days is not None and period != "once":
         raise BadValue(
             f"--valid-days is for --period once: a package by the {period} ends with its period"

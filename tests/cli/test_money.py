@@ -349,7 +349,7 @@ def test_a_transfer_needs_a_rate_and_an_open_account(sky: Sky) -> None:
     ran = sky("transfer", "alice", "london", "1", "--reference", "T")
     assert ran.status == 1
     assert "no exchange rate from USD to GBP" in ran.err
-    sky("currency", "rate", "USD", "GBP", "0.0000001")
+    sky("currency", "rate", "USD", "GBP", "0.000001")
     ran = sky("transfer", "alice", "london", "0.000001", "--reference", "T")
     assert "nothing in GBP" in ran.err
     sky("account", "close", "bob")
