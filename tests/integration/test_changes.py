@@ -66,12 +66,15 @@ class Answers:
             self._failed.append(error)
 
 
-def write_rates(path: Path, price: str) -> None:
+def write_rates(path: Path, cents: int) -> None:
+    """Every price depends on `cents`, what London costs a minute: no row is the one before."""
     with path.open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(("prefix", "destination", "per_minute"))
-        writer.writerow(("44207", "London", price))
-        writer.writerows((f"8{number:07}", f"Place {number}", "0.05") for number in range(ROWS - 1))
+        writer.writerow(("44207", "London", f"0.{cents}00"))
+        writer.writerows(
+            (f"8{number:07}", f"Place {number}", f"0.05{cents}") for number in range(ROWS - 1)
+        )
 
 
 def minute_micros(server: Server, account: str, called: str = CALLED) -> int:
@@ -93,7 +96,7 @@ class Import(NamedTuple):
 
 def import_among_calls(server: Server, file: Path, cents: int) -> Import:
     """Import the file with that price of a minute while somebody calls."""
-    write_rates(file, f"0.{cents}00")
+    write_rates(file, cents)
     before, after = minute_micros(server, "alice"), cents * 10_000
     answers = Answers(server, f"answers-{cents}")
     try:
