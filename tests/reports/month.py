@@ -11,6 +11,7 @@ from __future__ import annotations
 import random
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, NamedTuple
+from unittest import mock
 
 from aaa_server.charging.requests import (
     Authorize,
@@ -433,7 +434,8 @@ class Month:
                 new_fee = subscriptions.NewSubscription(
                     "support", setup_micros=2_000_000, price_micros=7_000_000, begins_at=BEGIN
                 )
-                subscriptions.add(cursor, admin, find("c16"), new_fee)
+                with mock.patch.object(subscriptions, "_now", return_value=at):
+                    subscriptions.add(cursor, admin, find("c16"), new_fee)
                 card_batches.void(cursor, admin, "770010000012")
         recurring.charge_recurring(self.connection, at)
 
