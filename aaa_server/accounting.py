@@ -34,8 +34,9 @@ class Accounting:
 
     def answer(self, fresh: Fresh, reply: Reply) -> None:
         """Has `reply` called with the response once all is on record; with None: silence."""
-        call = DIALECTS[fresh.client.type].account(fresh, self._now())
-        request = charging_request(call, fresh.client)
+        now = self._now()
+        call = DIALECTS[fresh.client.type].account(fresh, now)
+        request = charging_request(call, fresh.client, now)
         if request is None:
             reply(fresh, response(fresh))
         else:
@@ -50,24 +51,26 @@ def _recorded(fresh: Fresh, reply: Reply, answer: ChargingAnswer | Exception) ->
         reply(fresh, response(fresh))
 
 
-def charging_request(call: AccountingCall, client: Client) -> ChargingRequest | None:
-    """What is to be recorded; None: nothing, the packet is only acknowledged."""
+def charging_request(call: AccountingCall, client: Client, now: datetime) -> ChargingRequest | None:
+    """What is to be recorded; None: nothing, the packet is only acknowledged.
+
+    Nothing is dated later than `now`, its arrival: the switch's clock may be ahead.
+    """
     nas_address = call.nas_address or None
+    at = min(call.event_at, now)
     if call.status in ("on", "off"):
-        return Reboot(
-            client.client_id, call.event_at, nas_address if client.covers_network else None
-        )
+        return Reboot(client.client_id, at, nas_address if client.covers_network else None)
     if call.skip or not call.session_key:
         return None
-    key = (client.client_id, call.session_key, call.event_at)
+    key = (client.client_id, call.session_key, at)
     about = (call.origin, call.called, call.unauthorized)
     if call.status == "start":
-        return Start(*key, *about, nas_address, call.sip_call_id)
+        return Start(*key, *about, nas_address, call.sip_call_id, call.event_at)
     if call.status == "interim" and call.duration_ms is not None:
         seconds = div_ceil(call.duration_ms, 1000)
         return Update(*key, seconds, *about, nas_address, call.sip_call_id)
     if call.status == "interim":  # it is up, and nobody says since when
-        return Start(*key, *about, nas_address, call.sip_call_id)
+        return Start(*key, *about, nas_address, call.sip_call_id, call.event_at)
     if call.status == "stop":
         return Stop(
             *key,
@@ -77,6 +80,7 @@ def charging_request(call: AccountingCall, client: Client) -> ChargingRequest | 
             cause=call.cause,
             nas_address=nas_address,
             sip_call_id=call.sip_call_id,
+            switch_at=call.event_at,
         )
     if call.status == "failed":  # the call was never answered
         return Stop(
@@ -87,6 +91,7 @@ def charging_request(call: AccountingCall, client: Client) -> ChargingRequest | 
             cause=call.cause or "failed",
             nas_address=nas_address,
             sip_call_id=call.sip_call_id,
+            switch_at=call.event_at,
         )
     return None
 

@@ -106,7 +106,7 @@ class Authenticate(NamedTuple):
 
 
 class Start(NamedTuple):
-    """The switch has begun the call. Moves no money.
+    """The switch has begun the call, at `switch_at` by its own clock (None: `at`). No money moves.
 
     `unauthorized` False: a call that was never authorised is acknowledged and forgotten.
     """
@@ -119,6 +119,7 @@ class Start(NamedTuple):
     unauthorized: bool = True
     nas_address: str | None = None
     sip_call_id: str = ""
+    switch_at: datetime | None = None
 
 
 class Update(NamedTuple):
@@ -139,7 +140,8 @@ class Stop(NamedTuple):
     """The call has ended after `duration_ms` of talk; None: Stop minus Start decides.
 
     `route` names the resource group that answered ("RG_21") or is its dial string.
-    `ended_by` is a value of cdr.ended_by.
+    `ended_by` is a value of cdr.ended_by. `switch_at` is when it ended by the switch's own
+    clock (None: `at`), which measures the call, and dates nothing.
     """
 
     client_id: int
@@ -154,6 +156,7 @@ class Stop(NamedTuple):
     ended_by: str = "stop"
     nas_address: str | None = None
     sip_call_id: str = ""
+    switch_at: datetime | None = None
 
 
 class Reboot(NamedTuple):

@@ -57,12 +57,13 @@ CLOCK_SLACK_SECONDS = 2
 def start(request: Start, ledger: Ledger) -> Noted:
     """Remember when the call began; a call nobody authorised is opened, if it is to be charged."""
     call = ledger.existing(request.client_id, request.session_key, request.at)
+    begun = request.switch_at or request.at
     if call is None:
         if request.unauthorized:
-            _open_unauthorized(request, request.at, ledger)
+            _open_unauthorized(request, request.at, ledger).started_at = begun
         return Noted()
     if not call.ended and call.started_at is None:
-        call.started_at = request.at
+        call.started_at = begun
         ledger.touch(call)
     return Noted()
 
@@ -168,12 +169,13 @@ def _silent_after(at: datetime, ledger: Ledger) -> datetime:
 
 
 def _duration_ms(call: Call, request: Stop) -> int | None:
-    """What the Stop says, else Stop minus Start; None: neither is known."""
+    """What the Stop says, else Stop minus Start by the switch's clock; None: neither is known."""
     if request.duration_ms is not None:
         return request.duration_ms
-    if call.started_at is None or request.at <= call.started_at:
+    at = request.switch_at or request.at
+    if call.started_at is None or at <= call.started_at:
         return None
-    return (request.at - call.started_at) // timedelta(milliseconds=1)
+    return (at - call.started_at) // timedelta(milliseconds=1)
 
 
 def _end(call: Call, request: Stop, ledger: Ledger) -> None:
@@ -185,7 +187,7 @@ def _end(call: Call, request: Stop, ledger: Ledger) -> None:
     call.duration_ms = duration_ms
     call.cause = request.cause
     _rate_unauthorized(call, request.route, ledger)
-    seconds = _chargeable(call, request.at, ledger)
+    seconds = _chargeable(call, request.switch_at or request.at, ledger)
     if call.status == "authorized":
         ledger.release(call)
     _close(call, request.at, request.ended_by, ledger)
@@ -240,6 +242,8 @@ def _close(call: Call, at: datetime, ended_by: str, ledger: Ledger) -> None:
     call.status = "ended"
     # By our clock, when a switch's is behind: nothing is posted before it was authorised.
     call.ended_at = max(at, call.authorized_at)
+    if call.started_at is not None:
+        call.started_at = min(call.started_at, call.ended_at)
     call.ended_by = ended_by
     ledger.touch(call)
 
@@ -275,7 +279,8 @@ def _correct(call: Call, request: Stop, ledger: Ledger) -> None:
     call.duration_ms = duration_ms
     call.cause = request.cause
     call.flag(LATE_STOP)
-    seconds = _chargeable(call, request.at, ledger) if call.refusal is None else 0
+    ended_at = request.switch_at or request.at
+    seconds = _chargeable(call, ended_at, ledger) if call.refusal is None else 0
     ledger.touch(call)
     _charge(call, seconds, request.route, request.at, ledger, first=False)
 

@@ -16,6 +16,8 @@ DELAY_SECONDS_MAX = 7 * 86_400  # a NAS that kept a record for longer has lost i
 # Before these the NAS had no time yet: clocks start in 1970, 1993 or 2000.
 EVENT_TIMESTAMP_MIN = 978_307_200  # 2001-01-01
 YEAR_MIN = 2001
+# A clock in the wrong zone is ahead by less.
+AHEAD_MAX = timedelta(days=1)
 
 _MONTHS = {
     name: number
@@ -86,11 +88,13 @@ def peer(said: str) -> tuple[str, int]:
 def event_at(event_timestamp: bytes | None, delay_time: bytes | None, now: datetime) -> datetime:
     """When it happened: Event-Timestamp, else arrival − Acct-Delay-Time (RFC 2869 §5.3).
 
-    Never later than arrival: a clock that is ahead must not date what is charged.
+    As the NAS's clock has it, which may be ahead: nothing is dated by that. One that is ahead
+    by more than `AHEAD_MAX` is none.
     """
     stamp = integer(event_timestamp)
     if stamp is not None and stamp >= EVENT_TIMESTAMP_MIN:
-        return min(datetime.fromtimestamp(stamp, UTC), now)
+        at = datetime.fromtimestamp(stamp, UTC)
+        return at if at <= now + AHEAD_MAX else now
     delay = integer(delay_time)
     if delay and delay <= DELAY_SECONDS_MAX:
         return now - timedelta(seconds=delay)

@@ -150,12 +150,15 @@ def kamailio_reports(
         ("k-gave-up", [(2, 9, CANCEL, 200), (FAILED, 9, INVITE, 487)], (0, "SIP 200", False)),
     ],
 )  # fmt: skip
+@pytest.mark.parametrize("ahead_seconds", [0, 3600])
 def test_kamailio_tells_times_and_responses_and_no_duration(
     server: Server,
     key: str,
     reports: list[tuple[int, int, int, int]],
     expected: tuple[int, str, bool],
+    ahead_seconds: int,
 ) -> None:
+    key = f"{key}-{ahead_seconds}"
     nas = nas_at(server, KAMAILIO)
     asked = [
         (attribute.USER_NAME, b"alice@sip.example"),
@@ -163,14 +166,17 @@ def test_kamailio_tells_times_and_responses_and_no_duration(
         (attribute.ACCT_SESSION_ID, key.encode()),
     ]
     assert nas.ask(nas.access(asked)).granted
-    begun = int(time.time()) - max(later for _, later, _, _ in reports)  # the last is told of now
+    # Without a lead the last is told of now.
+    begun = int(time.time()) - max(later for _, later, _, _ in reports) + ahead_seconds
     for status, later, method, code in reports:
         nas.ask(nas.accounting(kamailio_reports(status, key, begun + later, method, code)))
     [found] = server.query(
         "SELECT seconds, cause, (SELECT sum(amount_micros) > 0 FROM charge "
-        "WHERE charge.call_id = cdr.call_id) FROM cdr WHERE session_key = %s",
+        "WHERE charge.call_id = cdr.call_id), started_at <= ended_at AND ended_at <= now()"
+        " FROM cdr WHERE session_key = %s",
         key,
     )
     seconds, cause, charged = expected
     assert found[:2] == (seconds, cause)
     assert bool(found[2]) is charged
+    assert found[3] is not False, "its clock has dated something"

@@ -134,7 +134,12 @@ def test_any_two_clocks_tell_the_time_between_them(start: datetime, length: int)
         (b"\0\0\0\0", None, NOW),
         (b"\0\0\0\x64", b"\0\0\0\x05", NOW - timedelta(seconds=5)),
         (b"\1\2", None, NOW),
-        (b"\xff\xff\xff\xff", None, NOW),  # its clock is ahead
+        (b"\xff\xff\xff\xff", None, NOW),  # no clock is so far ahead
+        (
+            int(NOW.timestamp() + 3600).to_bytes(4, "big"),
+            None,
+            NOW.replace(microsecond=0) + timedelta(hours=1),
+        ),
     ],
 )
 def test_it_happened_when_the_nas_says_or_when_it_came(
