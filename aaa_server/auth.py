@@ -7,6 +7,7 @@ charging request and the answer into a packet. Nothing is answered that is not c
 from __future__ import annotations
 
 from functools import partial
+from math import inf
 from typing import TYPE_CHECKING, NamedTuple
 
 from twisted.logger import Logger
@@ -24,7 +25,7 @@ from aaa_server.charging.requests import (
     Rerated,
     Stop,
 )
-from aaa_server.group_commit import Overloaded
+from aaa_server.group_commit import Late, Overloaded
 from aaa_server.radius.dialect import DIALECTS
 from aaa_server.radius.dialects.reply import challenge
 from aaa_server.radius.packet import ACCESS_CHALLENGE, ACCESS_REJECT, encode_reply
@@ -47,6 +48,10 @@ log = Logger()
 
 # RADIUS delays the answer to a wrong guess; a caller who waits for his call is not delayed.
 REJECT_DELAY_SECONDS = 1.0
+
+# A switch asks a server three times or so, some 3 s apart, and then goes another way: a yes
+# that comes later holds money for a call that nobody makes.
+ANSWER_AWAITED_SECONDS = 10.0
 
 # The realm of a challenge where neither the configuration nor the request names one.
 REALM = "sky-aaa"
@@ -110,7 +115,9 @@ class Authorization:
         if isinstance(request, Refused):
             reply(fresh, self._packet(fresh, call, request))
         else:
-            self._charging.ask_then(request, partial(self._decided, fresh, call, reply))
+            # What ends a call is recorded, however late.
+            until = inf if type(request) is Stop else fresh.seen.at + ANSWER_AWAITED_SECONDS
+            self._charging.ask_then(request, partial(self._decided, fresh, call, reply), until)
 
     def _decided(
         self, fresh: Fresh, call: AccessCall, reply: Reply, answer: ChargingAnswer | Exception
@@ -243,8 +250,8 @@ def _slice_seconds(client: Client, limits: Limits) -> int:
 def complain(error: Exception) -> None:
     """Say why there is no answer: the peer asks again, and by then it can be recorded.
 
-    A lost database and an overload have been counted and logged where they happened; any
-    other failure is ours, and is logged with its traceback.
+    A lost database, an overload and one who is late have been counted and logged where they
+    happened; any other failure is ours, and is logged with its traceback.
     """
-    if not isinstance(error, DatabaseUnavailable | Overloaded):
+    if not isinstance(error, DatabaseUnavailable | Overloaded | Late):
         log.failure("A request could not be decided, and is not answered", Failure(error))

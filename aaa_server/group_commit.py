@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from functools import partial
+from math import inf
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from twisted.internet.defer import Deferred, ensureDeferred, succeed
@@ -34,24 +35,57 @@ class Overloaded(Exception):
     """So many requests wait that this one is not taken; the peer asks again."""
 
 
+class Late(Exception):
+    """Nobody waits for the answer any more, and nothing was done."""
+
+
 # What is told the committed answer, or why there is none.
 Then = Callable[[Answer | Exception], None]
 
 
 class Batch(Generic[Request, Answer]):
-    """Requests in order of arrival, each with what its answer goes to."""
+    """Requests in order of arrival, each with what its answer goes to, and until when.
 
-    __slots__ = ("answers", "requests")
+    `since` is when the first of them came, `until` when the first of them will be late.
+    """
 
-    def __init__(self, requests: list[Request], answers: list[Then[Answer]]) -> None:
+    __slots__ = ("answers", "requests", "since", "until", "untils")
+
+    def __init__(
+        self,
+        requests: list[Request],
+        answers: list[Then[Answer]],
+        untils: list[float],
+        since: float,
+    ) -> None:
         self.requests = requests
         self.answers = answers
+        self.untils = untils
+        self.since = since
+        self.until = min(untils)
 
     def halves(self) -> tuple[Batch[Request, Answer], Batch[Request, Answer]]:
         middle = len(self.requests) // 2
         return (
-            Batch(self.requests[:middle], self.answers[:middle]),
-            Batch(self.requests[middle:], self.answers[middle:]),
+            self._part(list(range(middle))),
+            self._part(list(range(middle, len(self.requests)))),
+        )
+
+    def in_time(self, now: float) -> Batch[Request, Answer] | None:
+        """Those that are not late `now`; None when all are."""
+        kept = [n for n, until in enumerate(self.untils) if until >= now]
+        return self._part(kept) if kept else None
+
+    def late(self, now: float) -> list[Then[Answer]]:
+        """What the answers of the others would have gone to."""
+        return [then for then, until in zip(self.answers, self.untils, strict=True) if until < now]
+
+    def _part(self, places: list[int]) -> Batch[Request, Answer]:
+        return Batch(
+            [self.requests[n] for n in places],
+            [self.answers[n] for n in places],
+            [self.untils[n] for n in places],
+            self.since,
         )
 
 
@@ -65,13 +99,17 @@ class GroupCommit(Generic[Request, Answer]):
     cut in two and each half tried again, until the request that spoils the others is alone;
     only that one fails, with the exception. `DatabaseUnavailable` fails the whole batch at
     once, since no part of it would fare better.
+
+    `work` is also told when the first of them will be late. When it finds that this is over
+    and has changed nothing yet it raises `Late`: the batch is taken again without the late
+    ones, which are dropped, as they are from any batch that has not begun.
     """
 
     def __init__(
         self,
         *,
         clock: IReactorTime,
-        work: Callable[[list[Request]], Awaitable[list[Answer]]],
+        work: Callable[[list[Request], float], Awaitable[list[Answer]]],
         batch_max: int = BATCH_MAX,
         waiting_max: int = WAITING_MAX,
         ahead: bool = False,
@@ -82,16 +120,20 @@ class GroupCommit(Generic[Request, Answer]):
         self.requests = 0
         self.largest = 0
         self.overloaded = 0
+        self.late = 0
         self._clock = clock
         self._work = work
         self._batch_max = batch_max
         self._waiting_max = waiting_max
         self._waiting: list[Request] = []
         self._answers: list[Then[Answer]] = []
-        # Halves of a batch that failed; they arrived before all that waits.
-        self._halves: deque[Batch[Request, Answer]] = deque()
+        self._untils: list[float] = []
+        # When every `batch_max`th of those that wait came: the first of each batch to be.
+        self._since: deque[float] = deque()
+        # What is left of batches that failed; they arrived before all that waits.
+        self._again: deque[Batch[Request, Answer]] = deque()
         self._ahead = ahead
-        self._running = 0
+        self._running: list[Batch[Request, Answer]] = []
         self._size = 0  # of the batch that was begun last
         self._woken = False
         self._stopping: list[Deferred[None]] | None = None
@@ -100,6 +142,13 @@ class GroupCommit(Generic[Request, Answer]):
     def waiting(self) -> int:
         """Requests that no transaction has taken yet."""
         return len(self._waiting)
+
+    @property
+    def oldest_seconds(self) -> float:
+        """For how long the oldest request has had no answer; 0 when all have theirs."""
+        since = [batch.since for batch in (*self._running, *self._again)]
+        since += list(self._since)[:1]
+        return self._clock.seconds() - min(since) if since else 0.0
 
     def submit(self, request: Request) -> Deferred[Answer]:
         """The answer, once it is committed.
@@ -112,14 +161,21 @@ class GroupCommit(Generic[Request, Answer]):
         self.submit_then(request, partial(_fire, answer))
         return answer
 
-    def submit_then(self, request: Request, then: Then[Answer]) -> None:
-        """As `submit`; `then` is called with the answer or the exception. The quicker way."""
+    def submit_then(self, request: Request, then: Then[Answer], until: float = inf) -> None:
+        """As `submit`; `then` is called with the answer or the exception. The quicker way.
+
+        After `until` nobody waits for the answer: if its batch has not begun by then, the
+        request is dropped, and `then` called with `Late`.
+        """
         if len(self._waiting) >= self._waiting_max or self._stopping is not None:
             self.overloaded += 1
             then(Overloaded(f"{len(self._waiting)} requests wait"))
             return
+        if len(self._waiting) % self._batch_max == 0:
+            self._since.append(self._clock.seconds())
         self._waiting.append(request)
         self._answers.append(then)
+        self._untils.append(until)
         if not self._woken and self._may_begin():
             self._woken = True
             # One turn of the reactor, so that a burst read in this turn shares a transaction.
@@ -137,63 +193,81 @@ class GroupCommit(Generic[Request, Answer]):
 
     @property
     def _busy(self) -> bool:
-        return bool(self._running or self._waiting or self._halves)
+        return bool(self._running or self._waiting or self._again)
 
     def _may_begin(self) -> bool:
         if not self._running:
-            return bool(self._waiting or self._halves)
+            return bool(self._waiting or self._again)
         return (
             self._ahead
-            and self._running == 1
-            and not self._halves
+            and len(self._running) == 1
+            and not self._again
             and len(self._waiting) >= self._size
         )
 
     def _begin(self) -> None:
         self._woken = False
-        if self._may_begin():
-            self._start()
+        self._go_on()
+        self._tell_stopped()
 
-    def _start(self) -> None:
-        batch = self._next()
-        self._running += 1
+    def _go_on(self) -> None:
+        """Begin the next batch, if one may begin; whoever is late by now is not in it."""
+        begun = False
+        while not begun and self._may_begin():
+            batch = self._next()
+            now = self._clock.seconds()
+            kept = batch if now <= batch.until else batch.in_time(now)
+            if kept is not None:
+                self._start(kept)
+                begun = True
+            if kept is not batch:
+                late = batch.late(now)
+                self.late += len(late)
+                _deliver(late, Late("nobody waits for the answer any more"))
+
+    def _start(self, batch: Batch[Request, Answer]) -> None:
+        self._running.append(batch)
         self._size = len(batch.requests)
         ensureDeferred(self._outcome(batch)).addCallback(self._done, batch)
 
     def _done(self, outcome: list[Answer] | Exception, batch: Batch[Request, Answer]) -> None:
-        self._running -= 1
-        split = (
-            isinstance(outcome, Exception)
-            and not isinstance(outcome, DatabaseUnavailable)
-            and len(batch.requests) > 1
-        )
-        if split:
-            self._halves.extendleft(reversed(batch.halves()))
+        self._running.remove(batch)
+        again = self._to_try_again(batch, outcome)
+        self._again.extendleft(reversed(again))
         # The database works on the next batch while the replies of this one are built.
-        if self._may_begin():
-            self._start()
-        if not split:
+        self._go_on()
+        if not again:
             _deliver(batch.answers, outcome)
         self._tell_stopped()
 
+    def _to_try_again(
+        self, batch: Batch[Request, Answer], outcome: list[Answer] | Exception
+    ) -> tuple[Batch[Request, Answer], ...]:
+        if isinstance(outcome, Late):
+            return (batch,)
+        failed = isinstance(outcome, Exception) and not isinstance(outcome, DatabaseUnavailable)
+        return batch.halves() if failed and len(batch.requests) > 1 else ()
+
     def _next(self) -> Batch[Request, Answer]:
         """What the next transaction takes."""
-        if self._halves:
-            return self._halves.popleft()
-        requests, answers = self._waiting, self._answers
-        if len(requests) <= self._batch_max:
-            self._waiting, self._answers = [], []
+        if self._again:
+            return self._again.popleft()
+        requests, answers, untils = self._waiting, self._answers, self._untils
+        most = self._batch_max
+        if len(requests) <= most:
+            self._waiting, self._answers, self._untils = [], [], []
         else:
-            self._waiting, self._answers = requests[self._batch_max :], answers[self._batch_max :]
-            del requests[self._batch_max :], answers[self._batch_max :]
+            self._waiting, self._answers = requests[most:], answers[most:]
+            self._untils = untils[most:]
+            del requests[most:], answers[most:], untils[most:]
         self.requests += len(requests)
         self.largest = max(self.largest, len(requests))
-        return Batch(requests, answers)
+        return Batch(requests, answers, untils, self._since.popleft())
 
     async def _outcome(self, batch: Batch[Request, Answer]) -> list[Answer] | Exception:
         self.batches += 1
         try:
-            answers = await self._work(batch.requests)
+            answers = await self._work(batch.requests, batch.until)
             assert len(answers) == len(batch.requests), "not one answer a request"
         except Exception as error:  # noqa: BLE001 - whatever spoils a batch belongs to its senders
             return error

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
+from math import inf
 from typing import TYPE_CHECKING, NamedTuple
 
 from twisted.internet.defer import Deferred, succeed
@@ -19,7 +20,7 @@ from twisted.internet.defer import Deferred, succeed
 from aaa_server.charging.decide import decide_batch
 from aaa_server.charging.ledger import Policy
 from aaa_server.charging.requests import ChargingAnswer, ChargingRequest
-from aaa_server.group_commit import GroupCommit
+from aaa_server.group_commit import GroupCommit, Late
 from aaa_server.storage.charging import Transaction
 from aaa_server.storage.database import DatabaseUnavailable
 
@@ -131,12 +132,13 @@ async def charge(
     in_transaction: InTransaction,
     line: Line,
     look: Execute | None = None,
+    check: Callable[[], None] = lambda: None,
 ) -> list[ChargingAnswer]:
     """The answers to `batch`, committed.
 
     `in_transaction` runs its argument in a transaction, one after the other as they are
     asked for, and again when that lost a deadlock. `look` reads, beside such a transaction,
-    what memory lacks.
+    what memory lacks. `check` is called before anything is written, and raises what ends it.
     """
     async with line.place() as place:
         recalled = _decide_from_memory(batch, store)
@@ -144,11 +146,11 @@ async def charge(
             recalled = _decide_from_memory(batch, store)
         if recalled is not None:
             place.decide()
-            answers = await _commit(recalled, place, store, in_transaction)
+            answers = await _commit(recalled, place, store, in_transaction, check)
             if answers is not None:
                 return answers
         async with line.reading(place.before):
-            return await _charge_loaded(batch, store, in_transaction)
+            return await _charge_loaded(batch, store, in_transaction, check)
 
 
 class Recalled(NamedTuple):
@@ -190,13 +192,18 @@ async def _look(batch: list[ChargingRequest], store: ChargingStore, look: Execut
 
 
 async def _commit(
-    recalled: Recalled, place: Place, store: ChargingStore, in_transaction: InTransaction
+    recalled: Recalled,
+    place: Place,
+    store: ChargingStore,
+    in_transaction: InTransaction,
+    check: Callable[[], None],
 ) -> list[ChargingAnswer] | None:
     """The committed answers; None, and nothing changed, when memory was wrong."""
 
     async def write(transaction: Transaction) -> None:
         if place.overtakes:
             raise Overtaken
+        check()
         # Told before the next transaction begins, which is as soon as this one has ended.
         place.failed = True
         await transaction.commit_with(recalled.statements)
@@ -204,8 +211,8 @@ async def _commit(
 
     try:
         await in_transaction(write)
-    except DatabaseUnavailable:
-        store.forget(recalled.ledger)  # nobody knows whether it is committed
+    except (DatabaseUnavailable, Late):
+        store.forget(recalled.ledger)  # nobody knows whether it is committed, or it is not
         raise
     except Exception:  # noqa: BLE001 - as above
         store.forget(recalled.ledger)
@@ -215,12 +222,16 @@ async def _commit(
 
 
 async def _charge_loaded(
-    batch: list[ChargingRequest], store: ChargingStore, in_transaction: InTransaction
+    batch: list[ChargingRequest],
+    store: ChargingStore,
+    in_transaction: InTransaction,
+    check: Callable[[], None],
 ) -> list[ChargingAnswer]:
     outcome: list[tuple[Ledger, list[ChargingAnswer]]] = []
 
     async def work(transaction: Transaction) -> None:
         ledger = await store.load(transaction, batch)
+        check()
         outcome.append((ledger, decide_batch(ledger.batch, ledger)))
         await store.record(transaction, ledger)
 
@@ -245,6 +256,7 @@ class OnlineCharging:
         beside: Connection | None = None,
     ) -> None:
         """`beside` the charging connection accounts are read that memory does not hold."""
+        self._clock = clock
         self._database = database
         self._store = store
         self._look = None if beside is None else beside.execute
@@ -266,10 +278,23 @@ class OnlineCharging:
         return self.commits.submit(request)
 
     def ask_then(
-        self, request: ChargingRequest, then: Callable[[ChargingAnswer | Exception], None]
+        self,
+        request: ChargingRequest,
+        then: Callable[[ChargingAnswer | Exception], None],
+        until: float = inf,
     ) -> None:
-        """As `ask`; `then` is called with the committed answer, or with the exception."""
-        self.commits.submit_then(request, then)
+        """As `ask`; `then` is called with the committed answer, or with the exception.
 
-    async def _charge(self, batch: list[ChargingRequest]) -> list[ChargingAnswer]:
-        return await charge(batch, self._store, self._database.transaction, self._line, self._look)
+        `until`, by the clock, is when nobody waits for the answer any more: what has not
+        begun by then is dropped with `Late`.
+        """
+        self.commits.submit_then(request, then, until)
+
+    async def _charge(self, batch: list[ChargingRequest], until: float) -> list[ChargingAnswer]:
+        def check() -> None:
+            if self._clock.seconds() > until:
+                raise Late
+
+        return await charge(
+            batch, self._store, self._database.transaction, self._line, self._look, check
+        )

@@ -52,8 +52,10 @@ from aaa_server.storage.database import (
 )
 from aaa_server.storage.embedded import OpenDatabase, open_database
 from aaa_server.storage.migrate import migrate
+from aaa_server.storage.revival import Revival
 from aaa_server.storage.sealed import open_keyring
 from aaa_server.storage.secrets import SecretsError
+from aaa_server.storage.silence import SILENT_SECONDS_MAX, Silence
 from aaa_server.worker.service import Worker
 
 if TYPE_CHECKING:
@@ -114,6 +116,8 @@ class ChargingServer(Service):
         )
         self._price_connection = Connection(url, reactor=reactor, clock=reactor, quiet=True)
         self._watch_connection = Connection(url, reactor=reactor, clock=reactor, quiet=True)
+        # The one that reads accounts is used with the first, and new prices may take long to read.
+        self.silence = Silence((self._charging_connection, self._watch_connection), reactor)
         self._database = ChargingDatabase(self._charging_connection)
         self._catalogue = CatalogueHolder(self._price_connection, reactor)
         self._nonces = Nonces(keyring.derive(NONCE_PURPOSE))
@@ -178,11 +182,21 @@ class ChargingServer(Service):
         """Routes that were not offered for their margin."""
         return self._store.route_refusals
 
+    @property
+    def connected(self) -> bool:
+        """Whether there is a database, which may stand still."""
+        return self._charging_connection.available
+
     def not_ready(self) -> str:
         """Why calls cannot be answered now; '' when they can."""
-        if not self._charging_connection.available:
+        if not self.connected:
             return "no database"
-        return "" if self.server.ports else "starting"
+        if not self.server.ports:
+            return "starting"
+        oldest_seconds = self.charging.commits.oldest_seconds
+        if not self.silence.reason and oldest_seconds > SILENT_SECONDS_MAX:
+            return f"the oldest request has waited for {oldest_seconds:.0f} s"
+        return self.silence.reason
 
     def startService(self) -> None:
         Service.startService(self)
@@ -204,6 +218,7 @@ class ChargingServer(Service):
         _tidy_memory()
         log.info("{size} MB of memory are in large pages", size=use_large_pages() // 1_000_000)
         self.server.start()
+        self.silence.start()
         ensureDeferred(self._watch())
         if self.warming_up:
             ensureDeferred(self._warm_up())
@@ -215,6 +230,7 @@ class ChargingServer(Service):
     async def _stop(self) -> None:
         if self._sleeping is not None and self._sleeping.active():
             self._sleeping.cancel()
+        self.silence.stop()
         self.server.stop()
         idle = self.charging.commits.stop()
         idle.addTimeout(STOP_SECONDS_MAX, self._reactor)
@@ -436,6 +452,7 @@ class SkyAaa(MultiService):
         self._stand_alone = stand_alone
         self._options = options
         self._opened: OpenDatabase | None = None
+        self._revival: Revival | None = None
         self._siblings: list[Sibling] = []
         self._elder: Elder | None = None
 
@@ -473,6 +490,9 @@ class SkyAaa(MultiService):
         MultiService.startService(self)
         assert service.started is not None
         await service.started
+        if self._opened.embedded is not None:
+            self._revival = Revival(self._opened.embedded, lambda: service.connected, self._reactor)
+            self._revival.start()
         if self._stand_alone:
             self._start_siblings()
         else:
@@ -510,6 +530,8 @@ class SkyAaa(MultiService):
     async def _stop(self) -> None:
         if self._elder is not None:
             self._elder.close()
+        if self._revival is not None:
+            await self._revival.stop()
         for ended in [sibling.stop() for sibling in self._siblings]:
             await ended
         if self.running:
@@ -538,11 +560,24 @@ def metrics_of(radius: ChargingServer) -> Metrics:
     commits = radius.charging.commits
     metrics.counter("sky_aaa_batches", "Transactions committed", lambda: commits.batches)
     metrics.counter("sky_aaa_requests", "Requests in them", lambda: commits.requests)
-    metrics.counter(
-        "sky_aaa_overloaded", "Requests dropped since too many waited", lambda: commits.overloaded
+    metrics.counters(
+        "sky_aaa_dropped",
+        "Requests dropped unanswered: too many waited, or nobody waited for the answer any more",
+        "reason",
+        lambda: {"overloaded": commits.overloaded, "late": commits.late},
     )
     metrics.gauge(
         "sky_aaa_waiting", "Requests that wait for a transaction", lambda: commits.waiting
+    )
+    metrics.gauge(
+        "sky_aaa_oldest_seconds",
+        "Age of the oldest request that has no answer yet",
+        lambda: commits.oldest_seconds,
+    )
+    metrics.gauge(
+        "sky_aaa_database_silent_seconds",
+        "For how long the oldest statement has had no answer",
+        lambda: radius.silence.seconds,
     )
     metrics.gauge("sky_aaa_accounts_held", "Accounts in memory", lambda: radius.accounts_held)
     metrics.gauge(
@@ -583,6 +618,11 @@ def worker_metrics_of(worker: Worker) -> Metrics:
     shift = worker.shift
     metrics.gauge(
         "sky_aaa_worker", "1: this process is the worker, 0: it waits", lambda: int(shift.leads)
+    )
+    metrics.gauge(
+        "sky_aaa_database_silent_seconds",
+        "For how long its statement for orders to switches has had no answer",
+        lambda: worker.silence.seconds,
     )
     metrics.counters("sky_aaa_job_runs", "Runs of a job", "job", lambda: dict(shift.runs))
     metrics.counters(

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from functools import partial
+from math import inf
 from typing import TYPE_CHECKING
 
 import pytest
@@ -8,7 +10,7 @@ from hypothesis import strategies as st
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
-from aaa_server.group_commit import GroupCommit, Overloaded
+from aaa_server.group_commit import GroupCommit, Late, Overloaded
 from aaa_server.storage.database import DatabaseUnavailable
 
 if TYPE_CHECKING:
@@ -26,16 +28,18 @@ class Bench:
         self.clock = Clock()
         self.batches: list[list[int]] = []
         self.running: Deferred[list[int]] | None = None
+        self.until = 0.0
         self.answered: list[int] = []
         self.failed: list[tuple[int, type[BaseException]]] = []
         self.commit = GroupCommit[int, int](
             clock=self.clock, work=self.work, batch_max=batch_max, waiting_max=waiting_max
         )
 
-    async def work(self, batch: list[int]) -> list[int]:
+    async def work(self, batch: list[int], until: float) -> list[int]:
         self.batches.append(list(batch))
         assert self.running is None, "two transactions at once"
         self.running = Deferred()
+        self.until = until
         try:
             return await self.running
         finally:
@@ -45,6 +49,16 @@ class Bench:
         for request in requests:
             deferred = self.commit.submit(request)
             deferred.addCallbacks(self.answered.append, self._fail, errbackArgs=(request,))
+
+    def submit_until(self, until: float, *requests: int) -> None:
+        for request in requests:
+            self.commit.submit_then(request, partial(self._told, request), until)
+
+    def _told(self, request: int, answer: int | Exception) -> None:
+        if isinstance(answer, Exception):
+            self.failed.append((request, type(answer)))
+        else:
+            self.answered.append(answer)
 
     def _fail(self, failure: Failure, request: int) -> None:
         assert failure.type is not None
@@ -183,9 +197,110 @@ def test_stop_fires_when_all_that_was_taken_is_answered() -> None:
     assert stopped == [[2, 4], []]
 
 
+def test_whoever_is_late_when_a_batch_begins_is_dropped_and_nobody_else() -> None:
+    bench = Bench()
+    bench.submit(1)
+    bench.tick()
+    bench.submit_until(10.0, 2, 3)
+    bench.submit(4)
+    bench.submit_until(20.0, 5)
+    bench.clock.advance(10.5)
+    bench.finish()
+    assert bench.batches == [[1], [4, 5]]
+    assert bench.until == 20.0
+    assert bench.failed == [(2, Late), (3, Late)]
+    bench.finish()
+    assert bench.answered == [2, 8, 10]
+    assert bench.commit.late == 2
+    assert bench.commit.overloaded == 0
+
+
+def test_a_batch_of_late_ones_alone_makes_room_for_the_next_and_holds_up_no_stop() -> None:
+    bench = Bench(batch_max=2)
+    bench.submit(1)
+    bench.tick()
+    bench.submit_until(10.0, 2, 3)
+    bench.submit(4)
+    bench.submit_until(10.0, 5)
+    stopped = bench.commit.stop()
+    bench.clock.advance(11)
+    bench.finish()
+    assert bench.batches == [[1], [4]]
+    bench.finish()
+    assert bench.failed == [(2, Late), (3, Late), (5, Late)]
+    assert stopped.called
+
+
+def test_who_is_late_alone_ends_a_stop_too() -> None:
+    bench = Bench()
+    bench.submit_until(-1.0, 1)
+    stopped = bench.commit.stop()
+    bench.tick()
+    assert bench.failed == [(1, Late)]
+    assert bench.batches == []
+    assert stopped.called
+
+
+def test_work_that_began_too_late_is_done_again_without_those_who_are_late() -> None:
+    bench = Bench()
+    bench.submit_until(10.0, 1)
+    bench.submit(2, 3)
+    bench.tick()
+    assert bench.until == 10.0
+    bench.clock.advance(11)
+    bench.break_down(Late())
+    assert bench.batches == [[1, 2, 3], [2, 3]]
+    assert bench.until == inf
+    assert bench.failed == [(1, Late)]
+    bench.finish()
+    assert bench.answered == [4, 6]
+
+
+def test_the_halves_of_a_spoilt_batch_are_without_those_who_are_late() -> None:
+    bench = Bench()
+    bench.submit_until(10.0, 1)
+    bench.submit(2)
+    bench.submit_until(10.0, 3, 4)
+    bench.tick()
+    bench.clock.advance(11)
+    bench.break_down(Poison())
+    assert bench.batches == [[1, 2, 3, 4], [2]]
+    bench.finish()
+    assert bench.batches == [[1, 2, 3, 4], [2]]
+    assert bench.failed == [(1, Late), (3, Late), (4, Late)]
+
+
+def test_what_was_sent_in_time_and_lost_is_nobody_s_to_drop() -> None:
+    bench = Bench()
+    bench.submit_until(10.0, 1)
+    bench.tick()
+    bench.clock.advance(60)
+    bench.finish()
+    assert bench.answered == [2]
+    assert bench.commit.late == 0
+
+
+def test_the_oldest_is_as_old_as_it_has_been_without_an_answer() -> None:
+    bench = Bench(batch_max=2)
+    commit, ages = bench.commit, []
+    ages.append(commit.oldest_seconds)
+    for request in range(6):
+        bench.submit(request)
+        bench.clock.advance(1)
+    while bench.running is not None:
+        ages.append(commit.oldest_seconds)
+        bench.finish()
+    ages.append(commit.oldest_seconds)
+    # Alone, then in pairs: of each the first one counts.
+    assert bench.batches == [[0], [1, 2], [3, 4], [5]]
+    assert ages == [0.0, 6.0, 5.0, 3.0, 1.0, 0.0]
+
+
 @pytest.mark.parametrize("batch_max", [1, 3, 512])
 @given(
-    steps=st.lists(st.sampled_from(["submit", "tick", "finish", "poison"]), max_size=60),
+    steps=st.lists(
+        st.sampled_from(["submit", "hurry", "tick", "wait", "finish", "poison"]), max_size=60
+    ),
 )
 def test_every_request_has_exactly_one_answer(steps: list[str], batch_max: int) -> None:
     bench = Bench(batch_max=batch_max)
@@ -194,8 +309,11 @@ def test_every_request_has_exactly_one_answer(steps: list[str], batch_max: int) 
         if step == "submit":
             bench.submit(submitted)
             submitted += 1
-        elif step == "tick":
-            bench.tick()
+        elif step == "hurry":
+            bench.submit_until(bench.clock.seconds() + 1, submitted)
+            submitted += 1
+        elif step in ("tick", "wait"):
+            bench.clock.advance(0 if step == "tick" else 2)
         elif bench.running is not None and step == "finish":
             bench.finish()
         elif bench.running is not None:
@@ -213,7 +331,7 @@ def ahead() -> tuple[Clock, list[list[int]], list[Deferred[list[int]]], GroupCom
     batches: list[list[int]] = []
     running: list[Deferred[list[int]]] = []
 
-    async def work(batch: list[int]) -> list[int]:
+    async def work(batch: list[int], _until: float) -> list[int]:
         batches.append(list(batch))
         running.append(Deferred())
         return await running[-1]

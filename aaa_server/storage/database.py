@@ -182,6 +182,7 @@ class Connection:
         self._cursor: psycopg2.extensions.cursor | None = None
         self._watch: Watch | None = None
         self._running: Deferred[list[Row]] | None = None
+        self._sent_at = 0.0
         self._ready = False
         self._closed = False
         self._lost_at: float | None = None
@@ -192,6 +193,13 @@ class Connection:
     def available(self) -> bool:
         """Connected, with its settings and prepared statements in place."""
         return self._ready
+
+    @property
+    def silent_seconds(self) -> float:
+        """For how long the running statement has had no answer; 0 when none runs."""
+        if self._running is None or not self._ready:
+            return 0.0
+        return self._clock.seconds() - self._sent_at
 
     async def connect(self) -> None:
         """Connects and prepares. Raises `DatabaseUnavailable`, and goes on trying by itself."""
@@ -283,6 +291,7 @@ class Connection:
             return fail(DatabaseUnavailable("not connected to the database"))
         running: Deferred[list[Row]] = Deferred(lambda _: self._lose("a statement was cancelled"))
         self._running = running
+        self._sent_at = self._clock.seconds()
         try:
             self._cursor.execute(sql, parameters)
         except Exception as error:  # noqa: BLE001 - parameters that do not fit, or a dead socket

@@ -3,6 +3,7 @@
 Only the wheel's binaries are used. The server listens on a unix socket alone, and peer
 authentication lets in its owner, whoever started it, and root. The last process that uses it
 stops it, so a command that ends never takes the database from a server that still runs.
+Whoever finds that it has ended meanwhile starts it again.
 
 Layout below `directory`: postgresql.lock (held while it is started or stopped),
 postgresql.users (held shared by all that use it), postgresql/data, /run (socket), /log.
@@ -45,6 +46,8 @@ SOCKET_OCTETS_MAX = 107  # sockaddr_un.sun_path of Linux, less the final zero
 LOCK_SECONDS_MAX = 120.0
 # After a crash the server reads its log again before it answers.
 RECOVERY_SECONDS_MAX = 600.0
+# Whoever serves may be told to stop meanwhile.
+REVIVE_SECONDS_MAX = 10.0
 STOP_SECONDS_MAX = 120.0
 POLL_SECONDS = 0.05
 # Where root's clone is out of the unprivileged user's reach.
@@ -112,6 +115,24 @@ class EmbeddedPostgres:
                 self._users.close()
                 self._users = None
                 raise
+
+    def revive(self) -> bool:
+        """Starts the server again if it has ended since `open`; whether it had.
+
+        One that lives is left alone, whether it answers or not: it recovers, or stands still.
+        Raises `DatabaseUnavailable` with what to do.
+        """
+        with self._locked():
+            if self._users is None or self._lives():
+                return False
+            try:
+                self._start(REVIVE_SECONDS_MAX)
+            except DatabaseUnavailable:
+                if not self._lives():
+                    raise
+                # It reads its log for longer than that.
+            log.error("PostgreSQL in {folder} had ended: started again", folder=str(self.data))
+            return True
 
     def close(self) -> None:
         """Stops the server when nobody else uses it."""
@@ -191,21 +212,36 @@ class EmbeddedPostgres:
         """Whether a server answers; waits for one that is starting, recovering or stopping."""
         deadline = time.monotonic() + RECOVERY_SECONDS_MAX
         while True:
-            ready = self._run("pg_isready", "-q", "-h", str(self._socket_folder), "-p", str(PORT))
+            ready = self._run(
+                "pg_isready",
+                "--quiet",
+                f"--host={self._socket_folder}",
+                f"--port={PORT}",
+                # One that it does not know is worth a line in the server's log.
+                f"--username={SUPERUSER}",
+                "--dbname=postgres",
+            )
             if ready.returncode == 0:
                 return True
-            pid = _postmaster_pid(self.data)
-            if pid is None:
-                return False
-            if not _is_postmaster(pid, self.data):
-                # The number that a killed server left behind now belongs to something else.
-                (self.data / "postmaster.pid").unlink(missing_ok=True)
+            if not self._lives():
                 return False
             if time.monotonic() > deadline:
+                pid = _postmaster_pid(self.data)
                 raise DatabaseUnavailable(
                     f"PostgreSQL (process {pid}) in {self.data} does not answer; see {self._log}"
                 )
             time.sleep(POLL_SECONDS)
+
+    def _lives(self) -> bool:
+        """Whether there is a server's process, however busy."""
+        pid = _postmaster_pid(self.data)
+        if pid is not None and _is_postmaster(pid, self.data):
+            return True
+        # The number that a killed server left behind may belong to something else by now, or
+        # to a process that nobody has reaped: PostgreSQL would take either for a server.
+        (self.data / "postmaster.pid").unlink(missing_ok=True)
+        (self._socket_folder / f".s.PGSQL.{PORT}.lock").unlink(missing_ok=True)
+        return False
 
     @property
     def _log(self) -> Path:
@@ -243,14 +279,14 @@ class EmbeddedPostgres:
         )
         unfinished.rename(self.data)
 
-    def _start(self) -> None:
+    def _start(self, seconds_max: float = RECOVERY_SECONDS_MAX) -> None:
         self._write_settings()
         startup = self._log / "startup.log"
         started = self._run(
             "pg_ctl",
             "start",
             "--wait",
-            f"--timeout={RECOVERY_SECONDS_MAX:.0f}",
+            f"--timeout={seconds_max:.0f}",
             f"--pgdata={self.data}",
             f"--log={startup}",
         )
@@ -263,6 +299,8 @@ class EmbeddedPostgres:
         log.info("PostgreSQL runs in {folder}", folder=str(self.data))
 
     def _stop(self) -> None:
+        if not self._lives():
+            return
         stopped = self._run(
             "pg_ctl",
             "stop",
@@ -491,6 +529,9 @@ def _run_as(owner: Owner, command: list[str], text: str = "") -> subprocess.Comp
         group=owner.gid if root else None,
         extra_groups=[] if root else None,
         umask=0o077,
+        # Ctrl-C goes to all processes of a terminal: a server that starts is not left alone
+        # halfway, nor one that stops.
+        start_new_session=True,
         # The caller's folder may be out of that user's reach, and its PG* variables and
         # language are not meant for this server.
         cwd="/",

@@ -28,6 +28,7 @@ from aaa_server.storage.database import (
     reason_of,
     transaction,
 )
+from aaa_server.storage.silence import Silence
 from aaa_server.worker.disconnects import Disconnects
 from aaa_server.worker.job import due, run_job, utc_now
 from aaa_server.worker.jobs import jobs_of
@@ -138,13 +139,20 @@ class Worker(Service):
         self.slow.runs, self.slow.failures = self.shift.runs, self.shift.failures
         self._reactor = reactor
         self._connection = Connection(url, reactor=reactor, clock=reactor, quiet=True)
+        self.silence = Silence((self._connection,), reactor)
         self.disconnects = Disconnects(reactor, self._connection, keyring, config, clock=reactor)
         self._sleeping: set[IDelayedCall] = set()
         self._loops: list[Deferred[None]] = []
+        self._without: set[Shift] = set()  # those that have lost the database
+
+    @property
+    def connected(self) -> bool:
+        """Whether there is a database, which may stand still."""
+        return self._connection.available
 
     def not_ready(self) -> str:
         """Why no job can run now; '' when they can, here or in another process."""
-        return "" if self._connection.available else "no database"
+        return self.silence.reason if self.connected else "no database"
 
     def startService(self) -> None:
         Service.startService(self)
@@ -152,9 +160,10 @@ class Worker(Service):
 
     async def _start(self) -> None:
         await self._connection.connect()
+        self.silence.start()
         self._loops = [
-            ensureDeferred(self._run_jobs(self.shift, "jobs")),
-            ensureDeferred(self._run_jobs(self.slow, "slow jobs")),
+            ensureDeferred(self._run_jobs(self.shift)),
+            ensureDeferred(self._run_jobs(self.slow)),
             ensureDeferred(self._run_orders()),
         ]
 
@@ -165,6 +174,7 @@ class Worker(Service):
     async def _stop(self) -> None:
         self.shift.interrupt()
         self.slow.interrupt()
+        self.silence.stop()
         for call in list(self._sleeping):
             call.reset(0)
         self._connection.close()
@@ -174,27 +184,33 @@ class Worker(Service):
         self.slow.close()
         await self.disconnects.stop()
 
-    async def _run_jobs(self, shift: Shift, what: str) -> None:
-        problem = ""
+    async def _run_jobs(self, shift: Shift) -> None:
         while self.running:
             led = shift.leads
             try:
                 leads = await deferToThreadPool(
                     self._reactor, self._reactor.getThreadPool(), shift.turn
                 )
-                problem = ""
+                self._has_database(shift)
                 if leads and not led and shift is self.shift:
                     log.info("This process is the worker")
             except DatabaseUnavailable as error:
-                # Said once, not every second.
-                if self.running and str(error) != problem:
-                    problem = str(error)
-                    log.error(
-                        "No {what}: the database is lost: {reason}", what=what, reason=problem
-                    )
+                self._lacks_database(shift, str(error))
             except Exception:  # noqa: BLE001 - one bad turn must not end the work
                 log.failure("The worker's turn failed")
             await self._sleep()
+
+    def _lacks_database(self, shift: Shift, reason: str) -> None:
+        """Said once until both have it again, and not of a session that is ended to stop."""
+        if self.running and not self._without:
+            log.error("No jobs: the database is lost: {reason}", reason=reason)
+        self._without.add(shift)
+
+    def _has_database(self, shift: Shift) -> None:
+        if shift in self._without:
+            self._without.discard(shift)
+            if not self._without:
+                log.info("The jobs have the database again")
 
     async def _run_orders(self) -> None:
         led = False
