@@ -79,6 +79,8 @@ ACCOUNTS_AT_START_MAX = 50_000  # half a second; the others while calls are answ
 WARM_UP_PAUSE_SECONDS = 0.01
 COUNTS_LOOKS = 5  # every so many of them what was counted is written
 NONCE_PURPOSE = "digest nonce"
+# A process that stands still amid a transaction gives up its locks: the others go on.
+IDLE_LIMIT = "idle_in_transaction_session_timeout=60s"
 
 # Fewer requests than this between two looks: time to look for garbage.
 QUIET_REQUESTS = 100
@@ -108,7 +110,7 @@ class ChargingServer(Service):
         self._held = 0  # the last account that was taken into memory, until all are
         self._url = url
         self._charging_connection = Connection(
-            url, reactor=reactor, clock=reactor, settings=SETTINGS, prepared=PREPARED
+            url, reactor=reactor, clock=reactor, settings=(*SETTINGS, IDLE_LIMIT), prepared=PREPARED
         )
         # All four are lost together: one of them says so.
         self._look_connection = Connection(
@@ -311,9 +313,10 @@ class ChargingServer(Service):
             log.error("The changed key file is not used: {reason}", reason=str(error))
 
     async def _look_at_clients(self) -> None:
-        signing = self.receiver.take_newly_signing()
+        signing = self.receiver.newly_signing.copy()
         if signing:
             await watch.note_signing(self._watch_connection, signing)
+            self.receiver.newly_signing -= signing
         if await watch.client_revision(self._watch_connection) != self._client_revision:
             await self._reload_clients()
 

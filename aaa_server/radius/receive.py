@@ -124,7 +124,8 @@ class Receiver:
         self._order: deque[tuple[tuple[Source, int], Seen]] = deque()
         # Clients of require_message_authenticator = auto that were seen to sign.
         self._signing: set[int] = set()
-        self._newly_signing: set[int] = set()
+        # Ids of auto clients that have been seen to sign, until that is stored.
+        self.newly_signing: set[int] = set()
         # Clients of limit_proxy_state = auto, by what their first Access-Request showed.
         self._limited: dict[int, bool] = {}
         # The secret that last fitted, for clients that have two: an unsigned
@@ -180,11 +181,6 @@ class Receiver:
         key = (fresh.source, fresh.packet.code << 8 | fresh.packet.identifier)
         if self._seen.get(key) is fresh.seen:
             del self._seen[key]
-
-    def take_newly_signing(self) -> set[int]:
-        """Ids of auto clients that have now been seen to sign; each is told once, to be stored."""
-        taken, self._newly_signing = self._newly_signing, set()
-        return taken
 
     def _signed_with(self, packet: Packet, client: Client, source: Source) -> Secret | str:
         """The secret that `packet` was made with, or the reason to drop it."""
@@ -252,7 +248,7 @@ class Receiver:
             and client_id not in self._signing
         ):
             self._signing.add(client_id)
-            self._newly_signing.add(client_id)
+            self.newly_signing.add(client_id)
 
     def _remember(self, key: tuple[Source, int], authenticator: bytes, now: float) -> Seen:
         seen = Seen(authenticator, now)

@@ -44,7 +44,10 @@ RETRIES_MAX = 5
 # SQLSTATEs after which no statement on this connection can do better: connection exceptions,
 # a full disk, too many connections, a server that shuts down or starts up, failures of the
 # operating system, and a server that has become a read-only standby.
-UNAVAILABLE_STATES = ("08", "53100", "53300", "57P01", "57P02", "57P03", "57P05", "58", "25006")
+UNAVAILABLE_STATES = (
+    *("08", "53100", "53300", "57P01", "57P02", "57P03", "57P05", "58", "25006"),
+    "25P03",  # the transaction stood still for longer than is allowed
+)
 
 Row = tuple[Any, ...]
 Parameters: TypeAlias = "Sequence[object] | Mapping[str, object] | None"
@@ -206,7 +209,7 @@ class Connection:
         assert self._connection is None, "connected already"
         try:
             await self._open()
-        except psycopg2.Error as error:
+        except (psycopg2.Error, OSError) as error:
             self._lose(reason_of(error))
             raise DatabaseUnavailable(reason_of(error)) from error
         except DatabaseUnavailable as error:
@@ -311,11 +314,16 @@ class Connection:
             return
         watch.write(state == psycopg2.extensions.POLL_WRITE)
         if state == psycopg2.extensions.POLL_OK and self._running is not None:
-            running, cursor = self._running, self._cursor
+            cursor = self._cursor
             assert cursor is not None
-            self._running = None
+            try:
+                rows = cursor.fetchall() if cursor.description is not None else []
+            except Exception as error:  # noqa: BLE001 - a value that Python has no type for
+                self._finish_with(error)
+                return
+            running, self._running = self._running, None
             self.statusmessage = cursor.statusmessage or ""
-            running.callback(cursor.fetchall() if cursor.description is not None else [])
+            running.callback(rows)
 
     def _finish_with(self, error: Exception) -> None:
         """Fails what runs: with `DatabaseUnavailable` when `error` says that the server is gone."""

@@ -135,12 +135,13 @@ def test_auto_becomes_yes_with_the_first_signed_request_and_is_reported_once() -
     assert outcome(wire, unsigned) == "fresh"
     forged = access_request(PLAIN, secret=OTHER, identifier=2)
     assert outcome(wire, forged) == "bad-message-authenticator"
-    assert wire.receiver.take_newly_signing() == set()
+    assert wire.receiver.newly_signing == set()
     assert outcome(wire, access_request(PLAIN, identifier=3)) == "fresh"
     later = access_request(PLAIN, signed=False, identifier=4)
     assert outcome(wire, later) == "no-message-authenticator"
-    assert wire.receiver.take_newly_signing() == {7}
-    assert wire.receiver.take_newly_signing() == set()
+    assert wire.receiver.newly_signing == {7}
+    wire.receiver.newly_signing.clear()  # it is stored
+    assert outcome(wire, access_request(PLAIN, identifier=5)) == "fresh"
     assert outcome(wire, later) == "no-message-authenticator"
 
 
@@ -148,7 +149,7 @@ def test_auto_that_was_remembered_is_yes_from_the_beginning() -> None:
     wire = Wire(client_of(require_message_authenticator="auto", message_authenticator_seen=True))
     assert outcome(wire, access_request(PLAIN, signed=False)) == "no-message-authenticator"
     assert outcome(wire, access_request(PLAIN)) == "fresh"
-    assert wire.receiver.take_newly_signing() == set()
+    assert wire.receiver.newly_signing == set()
 
 
 def test_a_signed_status_or_accounting_request_teaches_nothing() -> None:

@@ -97,6 +97,15 @@ def test_an_error_is_psycopg2_s_and_the_connection_goes_on(live: Connection, run
     assert run(live.execute("SELECT 4")) == [(4,)]
 
 
+def test_a_value_that_python_has_no_type_for_is_an_error_and_the_connection_goes_on(
+    live: Connection, run: Run
+) -> None:
+    for year in ("20000-01-01", "0044-03-15 BC"):
+        with pytest.raises(ValueError, match="year"):
+            run(live.execute("SELECT %s::date", (year,)))
+        assert run(live.execute("SELECT 4")) == [(4,)]
+
+
 def test_settings_and_prepared_statements_are_there_from_the_start(
     make: Callable[..., Connection], run: Run, database_url: str
 ) -> None:
