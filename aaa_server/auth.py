@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from aaa_server.charging.digest import USED_ONCE
 from aaa_server.charging.inbound_call import emergency_number
 from aaa_server.charging.requests import (
     Authenticate,
@@ -111,6 +112,7 @@ class Authorization:
             if answered is not None:
                 reply(fresh, answered)
                 return
+            call = self._told_of_nonce(call)
         request = charging_request(call, fresh.client, at, self._limits)
         if isinstance(request, Refused):
             reply(fresh, self._packet(fresh, call, request))
@@ -127,7 +129,11 @@ class Authorization:
             complain(answer)
         else:
             try:
-                octets = self._packet(fresh, call, answer)
+                if type(call.credential) is Digest and answer == USED_ONCE:
+                    realm = dict(call.credential.fields).get("realm", "")
+                    octets = self._challenge(fresh, realm, self._now(), stale=True)
+                else:
+                    octets = self._packet(fresh, call, answer)
             except Exception:  # noqa: BLE001 - a bug: silence, and the next try is a new one
                 log.failure("an answer to {client} cannot be told", client=fresh.client.name)
         reply(fresh, octets)
@@ -158,6 +164,14 @@ class Authorization:
         if fresh.client.digest_nonces == "server" or self._nonces.is_ours(nonce):
             return self._challenge(fresh, realm, at, stale=True)
         return None
+
+    def _told_of_nonce(self, call: AccessCall) -> AccessCall:
+        """The call, its digest saying whether a server of ours made the nonce."""
+        digest = call.credential
+        if type(digest) is not Digest:
+            return call
+        ours = self._nonces.is_ours(dict(digest.fields).get("nonce", ""))
+        return call._replace(credential=digest._replace(nonce_is_ours=ours))
 
     def _challenge(self, fresh: Fresh, realm: str, at: datetime, *, stale: bool) -> bytes:
         nonce = self._nonces.make(at)

@@ -33,7 +33,7 @@ def check_credential(
     profile = account.profile
     credential = request.credential
     if isinstance(credential, Digest):
-        return prove(credential, profile, request.origin, request.at, ledger)
+        return prove(credential, profile, request, ledger)
     if credential is not None and profile.locked_until is not None:
         if request.at < profile.locked_until:
             return Refused(Refusal.RETRIES, "too many wrong PINs: try again later")

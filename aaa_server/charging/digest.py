@@ -1,7 +1,8 @@
 """SIP digest: does it fit the password, and is it new? (RFC 2617, 7616, RFC 5090.) Pure.
 
 Passwords are known in plain, so any realm can be checked. What was seen of a nonce is
-remembered by the caller, in rows that all servers share: the same answer is not taken twice.
+remembered by the caller, in rows that all servers share: the same answer is not taken twice,
+but for the same call.
 """
 
 from __future__ import annotations
@@ -13,13 +14,13 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from aaa_server.charging.ledger import Nonce
-from aaa_server.charging.requests import DigestReply, Refusal, Refused
+from aaa_server.charging.requests import Authorize, DigestReply, Refusal, Refused
 
 if TYPE_CHECKING:
     from datetime import datetime
 
     from aaa_server.charging.ledger import Ledger, Profile
-    from aaa_server.charging.requests import Digest, Granted, Known, Origin
+    from aaa_server.charging.requests import Authenticate, Digest, Granted, Known, Origin
 
 # The same request over another path of servers is no replay for as long as a SIP
 # transaction repeats itself: 64 × T1 (RFC 3261 §17.1.1.2).
@@ -28,23 +29,45 @@ NONCE_HASH_OCTETS = 16
 
 _WRONG = Refused(Refusal.INVALID_PASSWORD, "invalid password or PIN")
 _SEEN = Refused(Refusal.INVALID_PASSWORD, "this digest has been used before: nonce-count replay")
+# The digest fits, and whoever sends it may answer a new nonce.
+USED_ONCE = Refused(
+    Refusal.INVALID_PASSWORD, "this nonce has been used: without a nonce count it is good for once"
+)
+_REGISTERS = Refused(Refusal.INVALID_PASSWORD, "the digest of a REGISTER sets up no call")
 _NEEDED = ("realm", "nonce", "method", "uri", "response")
 _HEXADECIMAL = frozenset("0123456789abcdefABCDEF")
 
 
 def prove(
-    digest: Digest, profile: Profile, origin: Origin, at: datetime, ledger: Ledger
+    digest: Digest, profile: Profile, request: Authorize | Authenticate, ledger: Ledger
 ) -> Refused | None:
-    """None when the digest lets `profile` in at `at`; its nonce count is then used up."""
+    """None when the digest lets `profile` in for `request`; its nonce count is then used up."""
     key = nonce_key(digest)
-    count = check_digest(digest, profile, origin, ledger.nonces.get(key), at)
+    before = ledger.nonces.get(key)
+    use = use_of(digest, request)
+    count = check_digest(digest, profile, request.origin, before, request.at, use)
     if isinstance(count, Refused):
         return count
-    before = ledger.nonces.get(key)
+    if isinstance(request, Authorize) and dict(digest.fields)["method"].upper() == "REGISTER":
+        return _REGISTERS
     if count and (before is None or count > before.last_count):
-        response = dict(digest.fields)["response"].lower()
-        ledger.nonces[key] = Nonce(profile.account_id, count, response, at, changed=True)
+        ledger.nonces[key] = Nonce(profile.account_id, count, use, request.at, changed=True)
     return None
+
+
+def use_of(digest: Digest, request: Authorize | Authenticate) -> str:
+    """What is remembered of a digest: the response, and what it was used for.
+
+    Who has overheard one reaches no other number with it, under no other key, and
+    registers no other caller's number.
+    """
+    said = [dict(digest.fields).get("response", "").lower()]
+    if isinstance(request, Authorize):
+        said += ["call", str(request.client_id), request.session_key]
+        said += [request.called, request.origin.did]
+    elif request.register:
+        said += ["register", request.origin.ani]
+    return hashlib.sha256("\0".join(said).encode()).hexdigest()
 
 
 def with_proof(
@@ -60,12 +83,18 @@ def with_proof(
 
 
 def check_digest(
-    digest: Digest, profile: Profile, origin: Origin, before: Nonce | None, at: datetime
+    digest: Digest,
+    profile: Profile,
+    origin: Origin,
+    before: Nonce | None,
+    at: datetime,
+    use: str = "",
 ) -> int | Refused:
     """The nonce count that is used up when `digest` lets the account in; 0 where it has none.
 
-    `before` is what is remembered under `nonce_key`. A digest without qop has no nonce
-    count: only whoever made the nonce can tell how old it is.
+    `before` is what is remembered under `nonce_key`, `use` is `use_of` the digest. Without
+    qop it has no nonce count: a nonce of ours is then used up as by the count 1, and only
+    whoever made another can tell how old it is.
     """
     fields = dict(digest.fields)
     problem = _problem(fields)
@@ -74,15 +103,16 @@ def check_digest(
     fits = _fits(digest, profile)
     if not is_users(digest.username, profile, origin) or not fits:
         return _WRONG
-    count = int(fields["nc"], 16) if fields.get("qop") else 0
+    counted = bool(fields.get("qop"))
+    count = int(fields["nc"], 16) if counted else int(digest.nonce_is_ours)
     if count and before is not None and count <= before.last_count:
         repeated = (
             count == before.last_count
-            and before.last_response == fields["response"].lower()
+            and before.last_response == use
             and at - before.seen_at <= timedelta(seconds=REPEAT_SECONDS)
         )
         if not repeated:
-            return _SEEN
+            return _SEEN if counted else USED_ONCE
     return count
 
 

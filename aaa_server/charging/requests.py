@@ -26,10 +26,14 @@ class Chap(NamedTuple):
 
 
 class Digest(NamedTuple):
-    """A SIP digest response (RFC 5090); `fields` holds realm, nonce, uri … by lower-case name."""
+    """A SIP digest response (RFC 5090); `fields` holds realm, nonce, uri … by lower-case name.
+
+    `nonce_is_ours`: the server made the nonce, and nobody else counts how often it is used.
+    """
 
     username: str
     fields: tuple[tuple[str, str], ...]
+    nonce_is_ours: bool = False
 
 
 Credential = Pap | Chap | Digest

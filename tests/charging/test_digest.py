@@ -9,15 +9,26 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from aaa_server.charging.catalogue import Catalogue
 from aaa_server.charging.digest import (
     REPEAT_SECONDS,
+    USED_ONCE,
     check_digest,
     is_users,
     nonce_key,
+    prove,
     reply_to,
 )
-from aaa_server.charging.ledger import Nonce, Profile
-from aaa_server.charging.requests import Digest, DigestReply, Origin, Refusal, Refused
+from aaa_server.charging.ledger import Ledger, Policy, Profile
+from aaa_server.charging.requests import (
+    Authenticate,
+    Authorize,
+    Digest,
+    DigestReply,
+    Origin,
+    Refusal,
+    Refused,
+)
 
 NOW = datetime(2026, 11, 22, 20, 0, tzinfo=UTC)
 
@@ -54,12 +65,8 @@ def digest(username: str, **fields: str) -> Digest:
 def check(
     said: Digest,
     password: bytes | None,
-    before: Nonce | None = None,
-    *,
-    at: datetime = NOW,
-    code: str = "",
 ) -> int | Refused:
-    return check_digest(said, profile(code or said.username, password), Origin(), before, at)
+    return check_digest(said, profile(said.username, password), Origin(), None, NOW)
 
 
 # RFC 2617 §3.5; RFC 7616 §3.9.1 (both algorithms); RFC 5090 §6 (SIP and HTTP); what
@@ -259,31 +266,132 @@ def test_a_digest_that_cannot_be_checked_is_refused_by_name(
 
 # ------------------------------------------------------------------ replay
 
-RESPONSE = dict(RFC_5090.fields)["response"]
+KEY = nonce_key(RFC_5090)
+
+
+def with_count(count: int, **changes: str) -> Digest:
+    """RFC 5090's digest, answered for that nonce count."""
+    fields = dict(RFC_5090.fields) | {"nc": f"{count:08x}"} | changes
+    ha1 = md5(f"{RFC_5090.username}:{fields['realm']}:secret")
+    middle = f"{fields['nonce']}:{fields['nc']}:{fields['cnonce']}:auth"
+    fields["response"] = md5(f"{ha1}:{middle}:{md5(fields['method'] + ':' + fields['uri'])}")
+    return RFC_5090._replace(fields=tuple(fields.items()))
+
+
+def without_qop(method: str = "INVITE", *, ours: bool) -> Digest:
+    """RFC 5090's digest as RFC 2069 had it: without qop, nonce count and cnonce."""
+    fields = dict(RFC_5090.fields) | {"method": method}
+    for name in ("qop", "nc", "cnonce"):
+        del fields[name]
+    ha1 = md5(f"{RFC_5090.username}:{fields['realm']}:secret")
+    fields["response"] = md5(f"{ha1}:{fields['nonce']}:{md5(method + ':' + fields['uri'])}")
+    return Digest(RFC_5090.username, tuple(fields.items()), ours)
+
+
+CALL = Authorize(1, "s1", NOW, Origin("12345678"), "97226491335")
+WHO = Authenticate(NOW, Origin("12345678"), None)
+
+
+class Server:
+    """What is remembered of nonces, asked by RFC 5090's user."""
+
+    def __init__(self) -> None:
+        self.ledger = Ledger(Catalogue(1, 1, "USD", {}, {}), Policy(), iter(()))
+
+    def asked(
+        self, said: Digest, request: Authorize | Authenticate = CALL, *, later: int = 0
+    ) -> Refused | None:
+        request = request._replace(at=NOW + timedelta(seconds=later))
+        return prove(said, profile("12345678", b"secret"), request, self.ledger)
+
+
+def is_replay(answer: Refused | None) -> bool:
+    assert answer is None or answer.reason is Refusal.INVALID_PASSWORD
+    return answer is not None and "replay" in answer.text
 
 
 @pytest.mark.parametrize(
-    ("count", "response", "age", "accepted"),
+    ("count", "said", "later", "accepted"),
     [
-        (1, RESPONSE, 0, True),  # the same request by another path of servers
-        (1, RESPONSE, REPEAT_SECONDS, True),
-        (1, RESPONSE, REPEAT_SECONDS + 1, False),
-        (1, "another", 0, False),
-        (2, RESPONSE, 0, False),
-        (0xFFFFFFFF, RESPONSE, 0, False),
+        (1, RFC_5090, 0, True),  # the same request by another path of servers
+        (1, RFC_5090, REPEAT_SECONDS, True),
+        (1, RFC_5090, REPEAT_SECONDS + 1, False),
+        (1, with_count(1, cnonce="another"), 0, False),
+        (2, RFC_5090, 0, False),
+        (0xFFFFFFFF, RFC_5090, 0, False),
     ],
 )
-def test_a_nonce_count_is_taken_once(count: int, response: str, age: int, accepted: bool) -> None:
-    before = Nonce(7, count, response, NOW - timedelta(seconds=age))
-    found = check(RFC_5090, b"secret", before)
-    if accepted:
-        assert found == 1
-    else:
-        assert isinstance(found, Refused)
-        assert found.reason is Refusal.INVALID_PASSWORD
-        assert "replay" in found.text
+def test_a_nonce_count_is_taken_once(count: int, said: Digest, later: int, accepted: bool) -> None:
+    server = Server()
+    assert server.asked(with_count(count)) is None
+    assert server.ledger.nonces[KEY].last_count == count
+    assert is_replay(server.asked(said, later=later)) is not accepted
     # A wrong digest learns nothing of what was used.
-    assert check(RFC_5090, b"guess", before) == check(RFC_5090, b"guess")
+    before = server.ledger.nonces[KEY]
+    guess = check_digest(RFC_5090, profile("12345678", b"guess"), Origin(), before, NOW)
+    assert guess == check(RFC_5090, b"guess")
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        CALL._replace(session_key="s2"),
+        CALL._replace(called="8821234567"),
+        CALL._replace(origin=Origin("12345678", did="97226491335")),
+        CALL._replace(client_id=2),
+        WHO,
+        WHO._replace(register=True),
+    ],
+)
+@pytest.mark.parametrize("said", [RFC_5090, without_qop(ours=True)])
+def test_a_repeat_is_of_the_same_call(said: Digest, other: Authorize | Authenticate) -> None:
+    server = Server()
+    assert server.asked(said) is None
+    assert server.asked(said, other, later=1) is not None
+    assert server.asked(said, later=2) is None
+    server = Server()
+    assert server.asked(said, other) is None
+    assert server.asked(said, later=1) is not None
+    assert server.asked(said, other, later=2) is None
+
+
+def test_an_overheard_digest_registers_no_other_number() -> None:
+    server = Server()
+    register = WHO._replace(register=True, origin=Origin("12345678", ani="15550001"))
+    assert server.asked(RFC_5090, register) is None
+    assert server.asked(RFC_5090, register) is None
+    stolen = register._replace(origin=Origin("12345678", ani="15559999"))
+    assert is_replay(server.asked(RFC_5090, stolen))
+
+
+@pytest.mark.parametrize("method", ["REGISTER", "register"])
+def test_a_digest_of_a_register_sets_up_no_call(method: str) -> None:
+    server = Server()
+    for said in (with_count(1, method=method), without_qop(method, ours=False)):
+        answer = server.asked(said)
+        assert answer is not None
+        assert answer.reason is Refusal.INVALID_PASSWORD
+        assert "REGISTER" in answer.text
+        assert server.ledger.nonces == {}  # so it can still be used for what it is
+        assert server.asked(said, WHO) is None
+        server.ledger.nonces.clear()
+
+
+def test_a_nonce_of_ours_without_a_count_is_good_for_one_use() -> None:
+    server = Server()
+    said = without_qop(ours=True)
+    assert server.asked(said) is None
+    assert server.asked(said, later=REPEAT_SECONDS) is None
+    assert server.asked(said, later=REPEAT_SECONDS + 1) == USED_ONCE
+    assert server.asked(without_qop("BYE", ours=True), later=1) == USED_ONCE
+    assert is_replay(server.asked(RFC_5090))
+    assert server.asked(with_count(2)) is None
+    assert server.asked(said, later=1) == USED_ONCE
+    # Whose nonce it is looks after its age.
+    server = Server()
+    for later in (0, 100):
+        assert server.asked(without_qop(ours=False), later=later) is None
+    assert server.ledger.nonces == {}
 
 
 def test_a_nonce_is_remembered_by_user_and_realm() -> None:

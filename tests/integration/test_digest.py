@@ -189,6 +189,63 @@ def test_a_digest_sets_up_a_call_and_an_old_one_does_not(server: Server) -> None
         nas.ask(nas.report(STOP, key, seconds=0))
 
 
+def test_an_overheard_digest_reaches_no_other_number_and_no_second_call(server: Server) -> None:
+    phone = Phone()
+    fields = phone.fields(1, method="INVITE", uri=f"sip:{CALLED}@sip.example")
+
+    def asked(key: str, called: str = CALLED) -> Answer:
+        call = [
+            (attribute.CALLED_STATION_ID, called.encode()),
+            (attribute.ACCT_SESSION_ID, key.encode()),
+        ]
+        return ask(server, [*by_rfc(fields), *call])
+
+    assert asked(phone.nonce).granted
+    assert asked(phone.nonce).granted  # of the same call it is no replay
+    for answer in (
+        asked(f"{phone.nonce}-2"),
+        asked(phone.nonce, "442071838751"),
+        asked(f"{phone.nonce}-3", "442071838751"),
+        ask(server, by_rfc(fields)),
+    ):
+        assert (answer.accepted, answer.return_code) == (False, 2)
+        assert "replay" in (answer.text(attribute.REPLY_MESSAGE) or "")
+    nas = Nas(server, RFC, target="127.0.0.1")
+    nas.ask(nas.report(STOP, phone.nonce, seconds=0))
+
+
+def test_a_digest_of_a_register_only_says_who_it_is(server: Server) -> None:
+    phone = Phone()
+    call = [
+        (attribute.CALLED_STATION_ID, CALLED.encode()),
+        (attribute.ACCT_SESSION_ID, phone.nonce.encode()),
+    ]
+    answer = ask(server, [*by_rfc(phone.fields(1)), *call])
+    assert (answer.accepted, answer.return_code) == (False, 2)
+    assert ask(server, by_rfc(phone.fields(1))).accepted
+
+
+def test_a_nonce_of_ours_without_a_count_is_good_for_one_use(server: Server) -> None:
+    asks = [(attribute.DIGEST_METHOD, b"REGISTER"), (attribute.DIGEST_URI, URI.encode())]
+    phone = Phone(ask(server, asks).text(attribute.DIGEST_NONCE) or "")
+
+    def said(uri: str) -> Attributes:
+        """As RFC 2069 had it."""
+        fields = phone.fields(1, uri=uri)
+        for name in ("Digest-Qop", "Digest-CNonce", "Digest-Nonce-Count"):
+            del fields[name]
+        response = md5(f"{phone.ha1}:{phone.nonce}:{md5(f'REGISTER:{uri}')}")
+        return by_rfc(fields | {"Digest-Response": response})
+
+    assert ask(server, said(URI)).accepted
+    assert ask(server, said(URI)).accepted  # by another path
+    answer = ask(server, said("sip:other.example"))
+    assert answer.packet.code == ACCESS_CHALLENGE
+    assert answer.text(attribute.DIGEST_STALE) == "true"
+    phone.nonce = answer.text(attribute.DIGEST_NONCE) or ""
+    assert ask(server, said("sip:other.example")).accepted
+
+
 def test_a_client_that_leaves_nonces_to_the_server_may_not_bring_its_own(server: Server) -> None:
     phone = Phone()
 
