@@ -459,6 +459,7 @@ START = st.builds(
     unauthorized=UNAUTHORIZED,
     nas_address=ADDRESSES,
     sip_call_id=st.just("call@host"),
+    switch_at=st.none(),
 )
 UPDATE = st.builds(
     Update,
@@ -484,6 +485,7 @@ STOP = st.builds(
     cause=st.sampled_from(["", "NORMAL_CLEARING"]),
     ended_by=st.sampled_from(["stop", "stop", "end", "operator"]),
     nas_address=ADDRESSES,
+    switch_at=st.none(),
 )
 REBOOT = st.builds(Reboot, client_id=CLIENTS, at=AT, nas_address=ADDRESSES)
 EXPIRE = st.builds(Expire, client_id=CLIENTS, session_key=KEYS, at=AT)
