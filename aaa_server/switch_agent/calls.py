@@ -73,6 +73,8 @@ class Calls:
         nas: Attributes,
     ) -> None:
         self.counts: Counter[str] = Counter()
+        self.listings: Counter[str] = Counter(done=0, failed=0)
+        self.unlisted = ""  # why the channels could not be listed; '' when they could
         self._spool = spool
         self._switch = switch
         self._slices = slices
@@ -298,8 +300,11 @@ class Calls:
         self._reconciling = False
 
     def _looked_in_vain(self, failure: Failure) -> None:
-        if failure.check(SwitchGone) is None:
-            log.warn("The channels cannot be listed: {reason}", reason=failure.getErrorMessage())
+        if failure.check(SwitchGone) is not None:
+            return
+        self.listings["failed"] += 1
+        self.unlisted = failure.getErrorMessage() or "for no reason that is known"
+        log.warn("The channels cannot be listed: {reason}", reason=self.unlisted)
 
     async def _look(self) -> None:
         asked_us = self._now_us()
@@ -322,6 +327,8 @@ class Calls:
             else:
                 self._missing.setdefault(leg.uuid, Missing(since, self._sure_us))
         self._sure_us = asked_us
+        self.listings["done"] += 1
+        self.unlisted = ""
         self._lose_missing()
 
     def _lose_missing(self) -> None:

@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import unquote
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
 HEAD_OCTETS_MAX = 65_536
 # An event has some 10 000 octets. What is longer than this is passed over, and the switch is
 # asked for its channels instead.
 EVENT_OCTETS_MAX = 1 << 20
-# `show channels as json` takes about 1 000 octets a channel.
+# `show channels as json` takes about 1 000 octets a channel. As the result of a job it is an
+# event, and so while somebody waits for one an event may be as long as this, too.
 ANSWER_OCTETS_MAX = 64 << 20
 
 AUTH_REQUEST = "auth/request"
@@ -72,9 +73,13 @@ class Event:
 
 
 class Frames:
-    """Cuts what is received into frames, whatever the pieces are that it comes in."""
+    """Cuts what is received into frames, whatever the pieces are that it comes in.
 
-    def __init__(self) -> None:
+    `job_waits` says whether an event may be the result of a job.
+    """
+
+    def __init__(self, job_waits: Callable[[], bool] = lambda: False) -> None:
+        self._job_waits = job_waits
         self._buffer = bytearray()
         self._head: dict[str, str] | None = None
         self._missing = 0  # octets of the body
@@ -119,8 +124,8 @@ class Frames:
             raise BrokenFrame(f"Content-Length says {length[:32]!r}")
         self._head = head
         self._missing = int(length)
-        most = EVENT_OCTETS_MAX if head.get("content-type") == EVENT else ANSWER_OCTETS_MAX
-        self._passing_over = self._missing > most
+        short = head.get("content-type") == EVENT and not self._job_waits()
+        self._passing_over = self._missing > (EVENT_OCTETS_MAX if short else ANSWER_OCTETS_MAX)
         return True
 
 

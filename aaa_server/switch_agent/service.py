@@ -220,7 +220,11 @@ class SwitchAgent(MultiService):
             return f"the spool cannot be written: {spool.journal.broken}"
         if self.delivery.silent_since is not None:
             return f"no RADIUS server answers; {len(spool.records)} records wait"
-        return "the spool is nearly full" if spool.full else ""
+        if spool.full:
+            return "the spool is nearly full"
+        if self.calls is not None and self.calls.unlisted:
+            return f"the channels cannot be listed: {self.calls.unlisted}"
+        return ""
 
 
 def now_us() -> int:
@@ -260,6 +264,12 @@ def metrics_of(agent: SwitchAgent) -> Metrics:
         "Events of the switch; ends of calls, and those nobody saw",
         "what",
         lambda: dict(agent.calls.counts) if agent.calls is not None else {},
+    )
+    metrics.counters(
+        "sky_aaa_agent_listings",
+        "Lists of the switch's channels, and those that failed or never came",
+        "what",
+        lambda: dict(agent.calls.listings) if agent.calls is not None else {},
     )
     metrics.counters(
         "sky_aaa_agent_accounting",

@@ -72,7 +72,7 @@ class Connection(TwistedProtocol):
         self._switch = switch
         self._password = password
         self._clock = clock
-        self._frames = Frames()
+        self._frames = Frames(lambda: bool(self._jobs))
         self._answers: deque[tuple[float, Deferred[str]]] = deque()
         self._jobs: dict[str, tuple[float, Deferred[str]]] = {}
         self._heard_at = clock.seconds()
@@ -137,9 +137,10 @@ class Connection(TwistedProtocol):
 
     def _take(self, frame: Frame) -> None:
         if frame.passed_over:
-            log.warn("An event of more than a mebibyte is passed over")
+            octets = int(frame.headers["content-length"])
+            log.warn("An event of {octets} octets is passed over", octets=octets)
             if frame.kind == event_socket.EVENT:
-                self._switch.listener.look_again()
+                self._passed_over(octets)
                 return
         match frame.kind:
             case event_socket.EVENT:
@@ -156,6 +157,16 @@ class Connection(TwistedProtocol):
                 self.give_up("our address is not in its access list (apply-inbound-acl)")
             case event_socket.DISCONNECT_NOTICE:
                 self.give_up("the switch said goodbye")
+
+    def _passed_over(self, octets: int) -> None:
+        if octets <= event_socket.ANSWER_OCTETS_MAX or not self._jobs:
+            self._switch.listener.look_again()
+            return
+        # A result. To ask for the channels at once would bring as much again.
+        results = [result for _, result in self._jobs.values()]
+        self._jobs.clear()
+        for result in results:
+            result.errback(ValueError(f"the output is too long to be kept: {octets} octets"))
 
     def _answered(self, text: str) -> None:
         if self._answers:

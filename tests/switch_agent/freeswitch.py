@@ -179,6 +179,7 @@ class FreeSwitch:
         self.channels: dict[str, Channel] = {}
         self.commands: list[str] = []
         self.deaf_to: set[str] = set()  # commands that it answers and does not carry out
+        self.filler = ""  # in each row of `show channels`
         self.listeners: list[Listener] = []
         self.sequence = 0
         self.port = free_port()  # it listens there again after it was away
@@ -404,6 +405,7 @@ class FreeSwitch:
                 "dest": channel.called,
                 "callstate": "ACTIVE",
                 "hostname": "switch1",
+                "presence_data": self.filler,
             }
             for channel in self.channels.values()
         ]

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from tests.switch_agent.freeswitch import FreeSwitch
 
 CALLS = 30
+LISTINGS = 'sky_aaa_agent_listings_total{{what="{}"}}'
 
 
 def all_ended(server: Server, keys: list[str]) -> None:
@@ -213,6 +214,40 @@ def test_a_restart_of_the_switch_ends_its_calls(
     assert running(world, "after-it") is not None
 
 
+def test_in_a_list_of_channels_of_megabytes_a_call_that_has_ended_is_found(
+    world: Server, switch: FreeSwitch, agent: Agent
+) -> None:
+    bind = agent.bind
+    goes_on, _ = switch.talk(account="alice", ago=50)
+    ends, _ = switch.talk(account="alice", ago=50)
+    for call in (goes_on, ends):
+        authorize(world, bind, call.uuid)
+    agent.wait_for("sky_aaa_agent_channels", 4)
+    switch.drop()
+    switch.hangup(ends)
+    # As long as that of some thousand channels.
+    switch.filler = "x" * (2 << 20)
+    switch.listen()
+    assert ended(world, ends.uuid)["cause"] == "Lost-Service"
+    assert not cdrs(world, goes_on.uuid)
+    assert agent.page("readyz")[0] == 200
+    assert "passed over" not in agent.log
+
+
+def test_that_the_channels_cannot_be_listed_is_told(switch: FreeSwitch, agent: Agent) -> None:
+    done, failed = LISTINGS.format("done"), LISTINGS.format("failed")
+    wait_until(lambda: agent.metric(done) >= 1, "the channels are listed")
+    assert agent.metric(failed) == 0
+    assert agent.page("readyz")[0] == 200
+    switch.deaf_to = {"show"}
+    wait_until(lambda: agent.metric(failed) >= 1, "a list that is none")
+    status, why = agent.page("readyz")
+    assert status == 503
+    assert "the channels cannot be listed" in why
+    switch.deaf_to = set()
+    wait_until(lambda: agent.page("readyz")[0] == 200, "the next list is whole")
+
+
 def test_an_event_of_two_megabytes_is_passed_over_and_the_call_is_found_all_the_same(
     world: Server, switch: FreeSwitch, new_agent: NewAgent
 ) -> None:
@@ -221,6 +256,8 @@ def test_an_event_of_two_megabytes_is_passed_over_and_the_call_is_found_all_the_
     agent.start()
     caller = switch.create(sky_leg="caller", sky_account="alice", ago=10)
     agent.wait_for("sky_aaa_agent_channels", 1)
+    # While a list is waited for, so long an event is taken.
+    wait_until(lambda: agent.metric(LISTINGS.format("done")) >= 1, "the first list of channels")
     switch.hangup(caller, huge="x" * (2 << 20))
     assert ended(world, caller.uuid)["cause"] == "Lost-Service"
     assert "passed over" in agent.log

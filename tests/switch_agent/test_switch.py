@@ -10,6 +10,7 @@ from twisted.internet.error import ConnectionDone
 from twisted.internet.testing import MemoryReactorClock, StringTransport
 from twisted.python.failure import Failure
 
+from aaa_server.switch_agent.event_socket import ANSWER_OCTETS_MAX, EVENT_OCTETS_MAX
 from aaa_server.switch_agent.switch import RECONNECT_SECONDS_MAX, Switch, SwitchGone
 from tests.switch_agent.freeswitch import FreeSwitch
 
@@ -132,6 +133,41 @@ def test_a_job_that_is_never_done_is_given_up(line: Line) -> None:
     line.reactor.pump([5.0] * 8)
     assert isinstance(outcome[0], ValueError)
     assert not line.wire.aborted
+
+
+def result_of(line: Line, job: str, output: str) -> str:
+    """The frame of a job's end; `job` is what our side wrote when it asked for it."""
+    number = job.partition("Job-UUID: ")[2].strip()
+    event = f"Event-Name: BACKGROUND_JOB\nJob-UUID: {number}\nContent-Length: {len(output)}\n\n"
+    length = len(event) + len(output)
+    return f"Content-Length: {length}\nContent-Type: text/event-plain\n\n{event}{output}"
+
+
+def test_a_job_s_result_may_be_longer_than_any_event(line: Line) -> None:
+    line.open()
+    line.wire.clear()
+    outcome = line.ask(line.switch.job("show channels as json"))
+    job = line.wire.value().decode()
+    listing = "x" * (3 * EVENT_OCTETS_MAX)
+    result = result_of(line, job, listing)
+    half = len(result) // 2
+    line.says(result[:half], result[half:])
+    assert outcome == [listing]
+    # When nobody waits for one, an event is as long as events are.
+    line.says(result)
+    assert line.ear.told[-2:] == ["BACKGROUND_JOB", "look again"]
+
+
+def test_a_job_whose_result_is_passed_over_is_an_error_at_once(line: Line) -> None:
+    line.open()
+    line.wire.clear()
+    outcome = line.ask(line.switch.job("show channels as json"))
+    head = f"Content-Length: {ANSWER_OCTETS_MAX + 1}\nContent-Type: text/event-plain\n\n"
+    line.says(head, *["x" * EVENT_OCTETS_MAX] * (ANSWER_OCTETS_MAX // EVENT_OCTETS_MAX))
+    assert outcome == []
+    line.says("x")
+    assert "too long" in str(outcome[0])
+    assert line.switch.connected
 
 
 def test_what_waits_for_an_answer_is_told_when_the_connection_is_lost(line: Line) -> None:
