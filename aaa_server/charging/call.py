@@ -22,6 +22,12 @@ if TYPE_CHECKING:
 CallKey = tuple[int, str]  # client row, session key
 
 NEW = -1  # the version of a call that has no row yet
+# A row's versions begin at a number of its own: another process may have ended what this one
+# remembers, and have written another row of its key. They are multiples of a number near the
+# golden ratio of the range, so that rows of one key do not come to meet by counting either: of
+# any 100 000 in a row no two are less than 6000 apart.
+_SCATTER = 663_608_941
+_FIRST_VERSION_MAX = 2**30 - 1  # as many again are left to count in the column's 31 bits
 
 # Real price lists have a few thousand different prices.
 TERMS_HELD_MAX = 65_536
@@ -327,6 +333,7 @@ class Call:
         self.client_id = client_id
         self.session_key = session_key
         self.call_id = call_id
+        self.row_number = call_id  # as the call's identifier, of no other row in table call
         self.status = status
         self.authorized_at = authorized_at
         self.expires_at = expires_at
@@ -336,6 +343,13 @@ class Call:
     @property
     def key(self) -> CallKey:
         return self.client_id, self.session_key
+
+    @property
+    def next_version(self) -> int:
+        """What its row's version is once it is written whole."""
+        if self.version != NEW:
+            return self.version + 1
+        return self.row_number * _SCATTER & _FIRST_VERSION_MAX
 
     @property
     def ended(self) -> bool:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
-from aaa_server.charging.call import Call, CallKey
+from aaa_server.charging.call import NEW, Call, CallKey
 from aaa_server.charging.catalogue import Catalogue
 from aaa_server.charging.meter import Meters
 from aaa_server.charging.requests import ChargingRequest
@@ -228,6 +228,8 @@ class Ledger:
 
     def write(self, call: Call) -> None:
         """Have the whole call written: it is new, or another one than before."""
+        if call.recorded and call.version == NEW:  # a refused attempt: it has had a row before
+            call.row_number = next(self.identifiers)
         self.opened[call.key] = call
 
     def touch(self, call: Call) -> None:

@@ -70,7 +70,10 @@ class Memory:
         self.accounts.update(ledger.accounts)
         self.uses.update(ledger.group_uses)
         for key, call in ledger.calls.items():
-            call.version += (key in ledger.opened) + (key in ledger.touched)
+            if key in ledger.opened:
+                call.version = call.next_version
+            if key in ledger.touched:
+                call.version += 1
             if call.ended:
                 self.calls.pop(key, None)
             else:

@@ -109,7 +109,7 @@ def _write_calls(statement: str, calls: list[Call]) -> str:
         text_array([call.nas_address for call in calls]),
         text_array([call.sip_call_id for call in calls]),
         _sparse(text_array, [call.refusal for call in calls]),
-        array([call.version + 1 for call in calls]),
+        array([call.next_version for call in calls]),
     )
 
 
@@ -120,7 +120,7 @@ def _sparse(literal_of: Callable[[list[Any]], str], values: list[Any]) -> str:
 
 def _version(call: Call, ledger: Ledger) -> int:
     """The version that the call's row has by the time it is touched or ended."""
-    return call.version + 1 if call.key in ledger.opened else call.version
+    return call.next_version if call.key in ledger.opened else call.version
 
 
 def _touch_calls(calls: list[Call], ledger: Ledger) -> str:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 from hypothesis import HealthCheck, Phase, given, reject, settings
+from hypothesis import strategies as st
 from twisted.internet.defer import Deferred, ensureDeferred
 
 from aaa_server.charging.ledger import KeyUsedAgain, Policy
@@ -432,6 +433,65 @@ def test_routes_attached_during_a_call_are_found_at_its_end(places: Places) -> N
             ],
         )
         assert len(played.rows["charge"]) == 2
+
+
+# Two numbers of one price, one key, and calls that nobody answered: what one process remembers of
+# the key is easily taken for what the other has made of it, for the accounts do not tell.
+def _of_the_key(*requests: ChargingRequest, waits_ms: tuple[int, ...]) -> st.SearchStrategy[Step]:
+    return st.builds(
+        Step,
+        wait_ms=st.sampled_from(waits_ms),
+        late_ms=st.just(0),
+        cut=st.just(True),
+        store=st.integers(0, 1),
+        racing=st.sampled_from([False, False, False, True]),
+        what=st.sampled_from(requests),
+    )
+
+
+_LONG_AFTER = 1000 * (WORLD.policy.session_reuse_seconds + 100)
+_UNANSWERED = STOP._replace(duration_ms=0)
+EPISODES = st.lists(
+    st.tuples(
+        _of_the_key(
+            AUTHORIZE,
+            AUTHORIZE._replace(called="449012345678"),
+            AUTHORIZE._replace(origin=Origin("beta")),
+            START,
+            waits_ms=(0, _LONG_AFTER, _LONG_AFTER),
+        ),
+        st.lists(
+            _of_the_key(
+                START,
+                UPDATE,
+                STOP,
+                AUTHORIZE,
+                Reauthorize(1, "a", BEGINNING, 20, slice_seconds=60),
+                waits_ms=(0, 1000, 60_000),
+            ),
+            max_size=2,
+        ),
+        _of_the_key(
+            *[_UNANSWERED] * 5, STOP, Expire(1, "a", BEGINNING), waits_ms=(1000, 60_000, 700_000)
+        ),
+    ).map(lambda episode: [episode[0], *episode[1], episode[2]]),
+    min_size=2,
+    max_size=10,
+).map(lambda episodes: [step for episode in episodes for step in episode])
+POOR_BETA = WORLD._replace(
+    accounts=tuple(
+        row._replace(balance_micros=0) if row.account_id == CUSTOMERS[1] else row
+        for row in WORLD.accounts
+    ),
+    groups=(),
+)
+
+
+@EXAMPLES
+@given(stream=EPISODES)
+def test_two_processes_take_no_row_of_a_key_for_another(places: Places, stream: list[Step]) -> None:
+    expected = play_singly(places.truth, POOR_BETA, stream)
+    assert play_in_two_processes(places.tried, POOR_BETA, stream) == expected
 
 
 def test_a_call_that_another_process_has_ended_is_not_written_again(places: Places) -> None:
