@@ -5,13 +5,15 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, ip_address
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 # Longer than any call: the switch's counter has gone wrong.
 DURATION_SECONDS_MAX = 30 * 86_400
+# Seconds are cut or rounded, and some count the ringing's end: two lengths may differ by this.
+AGREES_MS = 5000
 DELAY_SECONDS_MAX = 7 * 86_400  # a NAS that kept a record for longer has lost its clock
 # Before these the NAS had no time yet: clocks start in 1970, 1993 or 2000.
 EVENT_TIMESTAMP_MIN = 978_307_200  # 2001-01-01
@@ -112,23 +114,38 @@ def session_milliseconds(acct_session_time: bytes | None) -> int | None:
     return None if seconds is None or seconds > DURATION_SECONDS_MAX else seconds * 1000
 
 
-def between_milliseconds(connect: str, disconnect: str) -> int | None:
-    """From `connect` to `disconnect`, both as `clock` reads them; None when that makes no sense."""
-    connect_clock, _, connect_day = connect.partition(" ")
-    disconnect_clock, _, disconnect_day = disconnect.partition(" ")
-    start: datetime | None
-    end: datetime | None
-    if connect_day and connect_day == disconnect_day:
+def between_milliseconds(connect: str, disconnect: str, told_ms: int | None = None) -> int | None:
+    """From `connect` to `disconnect`, both as `clock` reads them; None when that makes no sense.
+
+    Clocks of two zones, and one that was set between the two, may be apart by any time.
+    `told_ms`, which the NAS has counted itself, then counts instead: of two zones always, of
+    a clock that was set where the two do not agree.
+    """
+    started, ended = connect.lstrip("*."), disconnect.lstrip("*.")
+    started_clock, _, started_day = started.partition(" ")
+    ended_clock, _, ended_day = ended.partition(" ")
+    if started_day and started_day == ended_day and started[4:5] != "-":
         # The same day and zone, so only the clocks count.
-        started, ended = _of_day(connect_clock.lstrip("*.")), _of_day(disconnect_clock.lstrip("*."))
-        if started is None or ended is None:
+        start_ms, end_ms = _of_day(started_clock), _of_day(ended_clock)
+        if start_ms is None or end_ms is None:
             return None
-        length = ended - started
+        length = end_ms - start_ms
     else:
-        start, end = clock(connect), clock(disconnect)
-        if start is None or end is None or start.year < YEAR_MIN:
+        start, end = _zoned(started), _zoned(ended)
+        if start is None or end is None or start.at.year < YEAR_MIN:
             return None
-        length = (end - start) // timedelta(milliseconds=1)
+        length = (end.at - start.at) // timedelta(milliseconds=1)
+        if start.zone != end.zone:
+            if told_ms is not None:
+                return told_ms
+            hours = _hours_ahead(start.zone, end.zone)
+            if hours is None:
+                return None
+            length -= hours * 3_600_000
+    if told_ms is not None and abs(length - told_ms) > AGREES_MS:
+        marks = connect[: -len(started)], disconnect[: -len(ended)]
+        if marks[0] != marks[1]:
+            return told_ms
     return length if 0 <= length <= DURATION_SECONDS_MAX * 1000 else None
 
 
@@ -137,20 +154,56 @@ def clock(said: str) -> datetime | None:
 
     Cisco puts `*` before a clock that was never set and `.` before one that has lost its
     source. The zone's name is a label (EST says three things), so the result is always
-    in UTC: good for differences within one NAS, and wrong by the zone for anything else.
+    in UTC: good for differences within one NAS and zone, and wrong by the zone for anything
+    else. An ISO 8601 time with an offset is right.
     """
-    said = said.lstrip("*.")
+    read = _zoned(said.lstrip("*."))
+    return None if read is None else read.at
+
+
+class _Zoned(NamedTuple):
+    """A time, and the label of the zone that it would be right in; '' for none."""
+
+    at: datetime
+    zone: str
+
+
+def _zoned(said: str) -> _Zoned | None:
     try:
         if said[4:5] == "-":
-            return datetime.fromisoformat(said).replace(tzinfo=UTC)
-        of_day, _zone, _weekday, month, day, year = said.split()
+            at = datetime.fromisoformat(said)
+            if at.tzinfo is None:
+                return _Zoned(at.replace(tzinfo=UTC), "")
+            return _Zoned(at.astimezone(UTC), "UTC")
+        of_day, zone, _weekday, month, day, year = said.split()
         milliseconds = _of_day(of_day)
         if milliseconds is None:
             return None
         midnight = datetime(int(year), _MONTHS[month], int(day), tzinfo=UTC)
-        return midnight + timedelta(milliseconds=milliseconds)
+        return _Zoned(midnight + timedelta(milliseconds=milliseconds), zone)
     except (ValueError, KeyError, OverflowError):
         return None
+
+
+def _hours_ahead(zone: str, other: str) -> int | None:
+    """How far the clocks of `other` are ahead of those of `zone`; None: nobody knows.
+
+    The clocks of one NAS are only put forward to summer time and back: GMT and BST, EST and
+    EDT, CET and CEST.
+    """
+    if {zone, other} == {"UTC", "GMT"}:
+        return 0
+    if other in _summer_of(zone):
+        return 1
+    return -1 if zone in _summer_of(other) else None
+
+
+def _summer_of(zone: str) -> tuple[str, ...]:
+    if zone in ("GMT", "UTC"):
+        return ("BST", "IST")
+    if zone.endswith("ST"):
+        return (zone[:-2] + "DT",)
+    return (zone[:-1] + "ST",) if zone.endswith("ET") else ()
 
 
 def _of_day(said: str) -> int | None:

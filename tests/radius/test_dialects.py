@@ -580,7 +580,9 @@ def test_a_status_is_read(client_type: str, status: str, expected: str) -> None:
 
 
 CONNECT = "h323-connect-time=h323-connect-time=*09:15:00.250 UTC Fri Jan 02 2026"
-DISCONNECT = "h323-disconnect-time=.09:16:01.350 UTC Fri Jan 02 2026"
+DISCONNECT = "h323-disconnect-time=*09:16:01.350 UTC Fri Jan 02 2026"
+SUMMER = "h323-disconnect-time=*10:16:01.350 BST Fri Jan 02 2026"
+WINTER = "h323-connect-time=*09:15:00.250 GMT Fri Jan 02 2026"
 
 
 @pytest.mark.parametrize("client_type", ["rfc", "cisco", "freeswitch", "sippy"])
@@ -593,6 +595,11 @@ DISCONNECT = "h323-disconnect-time=.09:16:01.350 UTC Fri Jan 02 2026"
         ((CONNECT, DISCONNECT, "Acct-Session-Time=2"), 61_100),
         ((DISCONNECT, "Acct-Session-Time=2"), 2000),
         ((CONNECT, "h323-disconnect-time=nonsense", "Acct-Session-Time=2"), 2000),
+        ((WINTER, SUMMER, "Acct-Session-Time=61"), 61_000),
+        ((WINTER, SUMMER), 61_100),
+        ((CONNECT, SUMMER, "Acct-Session-Time=61"), 61_000),
+        ((CONNECT, DISCONNECT.replace("=*", "="), "Acct-Session-Time=3661"), 3_661_000),
+        ((CONNECT, DISCONNECT.replace("=*", "="), "Acct-Session-Time=62"), 61_100),
         (("Acct-Session-Time=4294967295",), None),
         ((), None),
     ],
@@ -762,6 +769,17 @@ def test_mod_radius_cdr_is_read_by_its_own_attributes() -> None:
     )
     assert (call.duration_ms, call.cause, call.called) == (2980, "802", "4420555")
     assert (call.origin.ani, call.origin.address) == ("15551230001", "203.0.113.5")
+
+
+def test_mod_radius_cdrs_clock_is_put_forward_in_mid_call() -> None:
+    call = reported(
+        "freeswitch",
+        *STOP,
+        "Freeswitch-Callanswerdate=2026-03-29T00:59:58.000000+0000",
+        "Freeswitch-Callenddate=2026-03-29T02:00:02.500000+0100",
+        "Acct-Session-Time=4",
+    )
+    assert call.duration_ms == 4500
 
 
 def test_kamailio_tells_the_response_and_no_duration() -> None:

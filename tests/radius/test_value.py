@@ -71,6 +71,11 @@ def test_a_peers_address_is_read(said: str, expected: tuple[str, int]) -> None:
         ("09:15:00 UTC Fri Jan 02 2026", "2026-01-02T09:15:00+00:00"),
         ("09:15:00.5 UTC Fri Jan 02 2026", "2026-01-02T09:15:00.500000+00:00"),
         ("2026-11-22T18:13:06.417642+0000", "2026-11-22T18:13:06.417642+00:00"),
+        ("2026-11-22T18:13:06.417642+0200", "2026-11-22T16:13:06.417642+00:00"),
+        ("2026-11-22T18:13:06-05:00", "2026-11-22T23:13:06+00:00"),
+        ("2026-11-22 18:13:06Z", "2026-11-22T18:13:06+00:00"),
+        ("2026-11-22T18:13:06", "2026-11-22T18:13:06+00:00"),
+        ("0001-01-01T00:00:00+0200", None),
         ("09:15 UTC Fri Jan 02 2026", None),
         ("09:15:00.250 UTC Fri Foo 02 2026", None),
         ("09:15:00.250 UTC Fri Feb 30 2026", None),
@@ -101,13 +106,77 @@ DAY = " UTC Sun Nov 22 2026"
         ("00:00:00.000 UTC Thu Jan 01 1970", "18:33:38.562" + DAY, None),
         ("1970-01-01T00:00:00.000000+0000", "2026-11-22T18:13:09.417676+0000", None),
         ("2026-11-22T18:13:06.437635+0000", "2026-11-22T18:13:09.417676+0000", 2980),
+        ("2026-11-22 18:13:06", "2026-11-22 18:13:09", 3000),
+        ("2026-11-21 18:13:06", "2026-11-22 18:13:06", 86_400_000),
         ("18:33:38.562 UTC Thu Jan 22 2026", "18:33:38.562" + DAY, None),  # ten months
+        ("18:33:38" + DAY, "18:33:40.082" + DAY, 2082),
+        ("23:59:50.999" + DAY, "00:01:00 UTC Mon Nov 23 2026", 69_001),
     ],
 )
 def test_a_call_lasts_from_connect_to_disconnect(
     connect: str, disconnect: str, expected: int | None
 ) -> None:
     assert value.between_milliseconds(connect, disconnect) == expected
+
+
+@pytest.mark.parametrize(
+    ("connect", "disconnect", "length"),
+    [
+        # The clocks are put forward or back while they talk.
+        ("00:59:30 GMT Sun Mar 29 2026", "02:00:30 BST Sun Mar 29 2026", 60_000),
+        ("01:59:30 BST Sun Oct 25 2026", "01:00:30.5 GMT Sun Oct 25 2026", 60_500),
+        ("01:59:30 EST Sun Mar 8 2026", "03:00:30 EDT Sun Mar 8 2026", 60_000),
+        ("01:59:30 EDT Sun Nov 1 2026", "01:00:30 EST Sun Nov 1 2026", 60_000),
+        ("01:59:30 CET Sun Mar 29 2026", "03:00:30 CEST Sun Mar 29 2026", 60_000),
+        ("02:59:30 CEST Sun Oct 25 2026", "02:00:30 CET Sun Oct 25 2026", 60_000),
+        ("23:59:30 AKST Sat Mar 7 2026", "01:00:30 AKDT Sun Mar 8 2026", 60_000),
+        ("01:59:30 AEST Sun Oct 4 2026", "03:00:30 AEDT Sun Oct 4 2026", 60_000),
+        ("09:15:00 UTC Fri Jan 02 2026", "09:16:00 GMT Fri Jan 02 2026", 60_000),
+        # Nobody knows how far apart these are.
+        ("09:15:00 UTC Fri Jan 02 2026", "09:16:00 EST Fri Jan 02 2026", None),
+        ("09:15:00 CST Fri Jan 02 2026", "17:16:00 IST Fri Jan 02 2026", None),
+        ("2026-01-02T09:15:00+0100", "2026-01-02T09:16:00", None),
+        ("2026-01-02T09:15:00+0100", "09:16:00 CET Fri Jan 02 2026", None),
+    ],
+)
+def test_between_two_zones_the_session_time_tells(
+    connect: str, disconnect: str, length: int | None
+) -> None:
+    assert value.between_milliseconds(connect, disconnect) == length
+    for told_ms in (0, 59_000, 61_000, 3_660_000):
+        assert value.between_milliseconds(connect, disconnect, told_ms) == told_ms
+
+
+@pytest.mark.parametrize(
+    ("connect", "disconnect"),
+    [
+        ("2026-03-29T00:59:30.000000+0000", "2026-03-29T02:00:30.500000+0100"),
+        ("2026-10-25T01:59:30+01:00", "2026-10-25T01:00:30.5Z"),
+        ("2026-03-28T23:59:30-0500", "2026-03-29T06:00:30.500+0100"),
+    ],
+)
+def test_an_offset_is_part_of_the_time(connect: str, disconnect: str) -> None:
+    assert value.between_milliseconds(connect, disconnect) == 60_500
+    assert value.between_milliseconds(connect, disconnect, 3_660_000) == 60_500
+
+
+@pytest.mark.parametrize("marks", [("*", ""), ("", "*"), (".", ""), ("", "."), ("*", ".")])
+def test_a_clock_that_was_set_in_mid_call_is_believed_if_the_session_time_agrees(
+    marks: tuple[str, str],
+) -> None:
+    connect, disconnect = marks[0] + "18:33:38.562" + DAY, marks[1] + "18:33:40.082" + DAY
+    assert value.between_milliseconds(connect, disconnect) == 1520
+    for told_ms in (0, 1000, 2000, 1520 + value.AGREES_MS):
+        assert value.between_milliseconds(connect, disconnect, told_ms) == 1520
+    assert value.between_milliseconds(connect, disconnect, 61_000) == 61_000
+    # One that was set to an earlier time.
+    assert value.between_milliseconds(disconnect, connect, 2000) in (None, 2000)
+
+
+@pytest.mark.parametrize("mark", ["", "*", "."])
+def test_one_clock_is_believed_whatever_the_session_time(mark: str) -> None:
+    connect, disconnect = mark + "18:33:38.562" + DAY, mark + "19:33:40.082" + DAY
+    assert value.between_milliseconds(connect, disconnect, 2000) == 3_601_520
 
 
 @given(

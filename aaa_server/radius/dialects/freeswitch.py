@@ -33,6 +33,7 @@ from aaa_server.radius.value import (
     event_at,
     integer,
     milliseconds,
+    session_milliseconds,
     text,
     token,
 )
@@ -172,7 +173,8 @@ class Freeswitch(Rfc):
             answered = text(values.get(attribute.FREESWITCH_CALLANSWERDATE))
             ended = text(values.get(attribute.FREESWITCH_CALLENDDATE))
             if answered and ended:
-                length = between_milliseconds(answered, ended)
+                told_ms = session_milliseconds(values.get(attribute.ACCT_SESSION_TIME))
+                length = between_milliseconds(answered, ended, told_ms)
         return super().duration_ms(status, values, pairs) if length is None else length
 
     def cause(self, values: Mapping[int, bytes], pairs: Mapping[str, str]) -> str:

@@ -176,14 +176,14 @@ class Rfc:
         if status not in ("stop", "interim"):
             return None
         length = milliseconds(pairs.get("bill-msec"))
-        if length is None:
-            connect = bare(values, attribute.H323_CONNECT_TIME, "h323-connect-time=")
-            disconnect = bare(values, attribute.H323_DISCONNECT_TIME, "h323-disconnect-time=")
-            if connect and disconnect:
-                length = between_milliseconds(connect, disconnect)
-        if length is None:
-            length = session_milliseconds(values.get(attribute.ACCT_SESSION_TIME))
-        return length
+        if length is not None:
+            return length
+        told_ms = session_milliseconds(values.get(attribute.ACCT_SESSION_TIME))
+        connect = bare(values, attribute.H323_CONNECT_TIME, "h323-connect-time=")
+        disconnect = bare(values, attribute.H323_DISCONNECT_TIME, "h323-disconnect-time=")
+        if connect and disconnect:
+            length = between_milliseconds(connect, disconnect, told_ms)
+        return told_ms if length is None else length
 
     def cause(self, values: Mapping[int, bytes], pairs: Mapping[str, str]) -> str:
         """Why the call ended, as the switch said it; a Q.850 cause in decimal."""
