@@ -8,6 +8,7 @@ the server asks again.
 from __future__ import annotations
 
 from collections import Counter, OrderedDict
+from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from twisted.internet.defer import ensureDeferred
@@ -35,7 +36,7 @@ from aaa_server.switch_agent.records import number
 from aaa_server.switch_agent.switch import SwitchGone
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from twisted.python.failure import Failure
 
@@ -58,6 +59,7 @@ OLD_SECONDS_MAX = 300  # RFC 5176 §6.3: how far an Event-Timestamp may be from 
 KNOWN = {
     attribute.USER_NAME,
     attribute.NAS_IP_ADDRESS,
+    attribute.NAS_IPV6_ADDRESS,
     attribute.NAS_IDENTIFIER,
     attribute.ACCT_SESSION_ID,
     attribute.EVENT_TIMESTAMP,
@@ -106,7 +108,7 @@ class Orders(DatagramProtocol):
         self._slices = slices
         self._sources = sources
         self._secret = secret
-        self._nas_address = nas_address
+        self._address = ip_address(nas_address) if nas_address else None
         self._clock = clock
         self._now = now
         self._kept: OrderedDict[tuple[str, int, bytes], Kept] = OrderedDict()
@@ -169,11 +171,7 @@ class Orders(DatagramProtocol):
         known = {*KNOWN, attribute.SESSION_TIMEOUT} if lasts else KNOWN
         if not values.keys() <= known:
             raise Nak(UNSUPPORTED_ATTRIBUTE)
-        ours = values.get(attribute.NAS_IP_ADDRESS)
-        if ours is not None and self._nas_address:
-            said = ".".join(map(str, ours))
-            if said != self._nas_address:
-                raise Nak(NAS_MISMATCH)
+        self._check_address(values)
         key = text(values.get(attribute.ACCT_SESSION_ID))
         if not key or (lasts and attribute.SESSION_TIMEOUT not in values):
             raise Nak(MISSING_ATTRIBUTE)
@@ -191,6 +189,15 @@ class Orders(DatagramProtocol):
             raise Nak(INVALID_VALUE)
         log.info("{channel} is to end in {seconds} s, by order", channel=channel, seconds=seconds)
         await self._end_after(channel, seconds)
+
+    def _check_address(self, values: Mapping[int, bytes]) -> None:
+        """Is it this switch? What our address of the other family is, is not known."""
+        if self._address is None:
+            return
+        four = self._address.version == 4
+        named = values.get(attribute.NAS_IP_ADDRESS if four else attribute.NAS_IPV6_ADDRESS)
+        if named is not None and named != self._address.packed:
+            raise Nak(NAS_MISMATCH)
 
     def _check_user(self, channel: str, user: str) -> None:
         leg = self._spool.legs.get(channel)

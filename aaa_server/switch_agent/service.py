@@ -75,9 +75,11 @@ def settings_of(config: SwitchAgentConfig) -> Settings:
             ) from None
     nas: Attributes = []
     nas_address = ""
-    if config.bind and isinstance(address := ip_address(config.bind), IPv4Address):
-        nas.append((attribute.NAS_IP_ADDRESS, address.packed))
+    # 0.0.0.0 and :: are nobody's address.
+    if config.bind and not (address := ip_address(config.bind)).is_unspecified:
         nas_address = config.bind
+        if isinstance(address, IPv4Address):
+            nas.append((attribute.NAS_IP_ADDRESS, address.packed))
     if config.nas_identifier:
         identifier = text(config.nas_identifier, NAMED_CHARACTERS_MAX)
         nas.append((attribute.NAS_IDENTIFIER, identifier))
