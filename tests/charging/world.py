@@ -423,6 +423,10 @@ TRUSTED = st.sampled_from([*[True] * 7, False])
 ADDRESSES = st.sampled_from(NAS_ADDRESSES)
 UNAUTHORIZED = st.sampled_from([True, True, False])
 AT = st.just(BEGINNING)  # replaced when the stream is put together
+# A clock of its own, ahead or behind; or none that it tells of.
+SWITCH_AT = st.none() | st.integers(-600, 7200).map(
+    lambda seconds: BEGINNING + timedelta(seconds=seconds)
+)
 
 AUTHORIZE = st.builds(
     Authorize,
@@ -459,7 +463,7 @@ START = st.builds(
     unauthorized=UNAUTHORIZED,
     nas_address=ADDRESSES,
     sip_call_id=st.just("call@host"),
-    switch_at=st.none(),
+    switch_at=SWITCH_AT,
 )
 UPDATE = st.builds(
     Update,
@@ -485,7 +489,7 @@ STOP = st.builds(
     cause=st.sampled_from(["", "NORMAL_CLEARING"]),
     ended_by=st.sampled_from(["stop", "stop", "end", "operator"]),
     nas_address=ADDRESSES,
-    switch_at=st.none(),
+    switch_at=SWITCH_AT,
 )
 REBOOT = st.builds(Reboot, client_id=CLIENTS, at=AT, nas_address=ADDRESSES)
 EXPIRE = st.builds(Expire, client_id=CLIENTS, session_key=KEYS, at=AT)
