@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from ipaddress import IPv4Address, ip_address
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from twisted.application.service import MultiService
@@ -65,25 +65,40 @@ def settings_of(config: SwitchAgentConfig) -> Settings:
         )
     if len(config.servers) > SERVERS_MAX:
         raise NotConfigured(f"[switch_agent] servers: at most {SERVERS_MAX} are asked")
-    for name, value in (*(("servers", one) for one in config.servers), ("bind", config.bind)):
-        try:
-            if value:
-                ip_address(value)
-        except ValueError:
+    bound = _address("bind", config.bind) if config.bind else None
+    # As the kernel says who has sent a datagram: 2001:db8::1, and 192.0.2.1 for ::ffff:192.0.2.1.
+    addresses = [
+        (isinstance(said := _address("servers", server), IPv6Address) and said.ipv4_mapped) or said
+        for server in config.servers
+    ]
+    for server, address in zip(config.servers, addresses, strict=True):
+        if bound is not None and address.version != bound.version:
             raise NotConfigured(
-                f"[switch_agent] {name}: {value!r} is no IP address, and names are not looked up"
-            ) from None
+                f"[switch_agent] servers: {server!r} is an IPv{address.version} address, which "
+                f"nothing reaches from bind = {config.bind!r}: leave bind out, or name servers "
+                f"with IPv{bound.version} addresses"
+            )
     nas: Attributes = []
     nas_address = ""
     # 0.0.0.0 and :: are nobody's address.
-    if config.bind and not (address := ip_address(config.bind)).is_unspecified:
+    if bound is not None and not bound.is_unspecified:
         nas_address = config.bind
-        if isinstance(address, IPv4Address):
-            nas.append((attribute.NAS_IP_ADDRESS, address.packed))
+        if isinstance(bound, IPv4Address):
+            nas.append((attribute.NAS_IP_ADDRESS, bound.packed))
     if config.nas_identifier:
         identifier = text(config.nas_identifier, NAMED_CHARACTERS_MAX)
         nas.append((attribute.NAS_IDENTIFIER, identifier))
-    return Settings(list(config.servers), Secret(config.secret.encode()), nas, nas_address)
+    secret = Secret(config.secret.encode())
+    return Settings([str(address) for address in addresses], secret, nas, nas_address)
+
+
+def _address(name: str, value: str) -> IPv4Address | IPv6Address:
+    try:
+        return ip_address(value)
+    except ValueError:
+        raise NotConfigured(
+            f"[switch_agent] {name}: {value!r} is no IP address, and names are not looked up"
+        ) from None
 
 
 class SwitchAgent(MultiService):
@@ -96,7 +111,7 @@ class SwitchAgent(MultiService):
         self._config = own
         self._settings = settings
         self._reactor = reactor
-        self._order_ports: list[IListeningPort] = []
+        self._orders_port: IListeningPort | None = None
         self.spool = Spool(self._journal)
         self.switch = Switch(
             own.event_socket, own.event_socket_port, own.event_socket_password, reactor=reactor
@@ -185,17 +200,13 @@ class SwitchAgent(MultiService):
         self.switch.start()
 
     def _listen_for_orders(self) -> None:
-        families = {":" in address for address in self._settings.addresses}
-        interfaces = (
-            [self._config.bind]
-            if self._config.bind
-            else ["::" if six else "0.0.0.0" for six in families]
+        # A port of :: hears those of IPv4 servers too, and answers them.
+        six = any(":" in address for address in self._settings.addresses)
+        self._orders_port = self._reactor.listenUDP(
+            self._config.order_port,
+            self.orders,
+            interface=self._config.bind or ("::" if six else "0.0.0.0"),
         )
-        for interface in interfaces:
-            port = self._reactor.listenUDP(
-                self._config.order_port, self.orders, interface=interface
-            )
-            self._order_ports.append(port)
 
     def stopService(self) -> Deferred[None]:
         return ensureDeferred(self._stop())
@@ -205,8 +216,8 @@ class SwitchAgent(MultiService):
         if self.calls is not None:
             self.calls.stop()
         self.delivery.stop()
-        for port in self._order_ports:
-            await maybeDeferred(port.stopListening)
+        if self._orders_port is not None:
+            await maybeDeferred(self._orders_port.stopListening)
         await self.accounting.stop()
         await self.access.stop()
         await maybeDeferred(MultiService.stopService, self)

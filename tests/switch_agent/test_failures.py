@@ -146,6 +146,27 @@ def test_the_second_server_is_asked_when_the_first_is_silent(
     assert int.from_bytes(values[attribute.ACCT_DELAY_TIME], "big") <= since_hangup - 2 + 1
 
 
+def test_servers_of_both_families_are_asked_and_give_orders(
+    world: Server, switch: FreeSwitch, new_agent: NewAgent
+) -> None:
+    """`bind` is empty: an address is of one family."""
+    for servers in (["::1", "127.0.2.1"], ["127.0.2.1", "::1"]):
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as silent:
+            silent.bind(("127.0.2.1", world.acct_port))
+            agent = new_agent(world, "", servers=servers)
+            agent.start()
+            caller = switch.create(sky_leg="caller", sky_account="alice")
+            switch.hangup(caller)
+            ended(world, caller.uuid)
+        for source, address in (("::1", "::1"), ("127.0.2.1", "127.0.0.1")):
+            caller, _ = switch.talk(account="alice", ago=5)
+            server = Orderer(agent, source=source, address=address)
+            assert server.order(server.packet(DISCONNECT_REQUEST, caller.uuid)) == (41, None)
+        stranger = Orderer(agent, source="127.0.2.9", address="127.0.0.1")
+        assert stranger.order(stranger.packet(DISCONNECT_REQUEST, "call"), seconds=0.3) is None
+        assert agent.stop() == 0
+
+
 def test_a_call_goes_on_over_a_broken_event_socket_and_one_that_ends_then_is_found(
     world: Server, switch: FreeSwitch, agent: Agent
 ) -> None:
@@ -269,10 +290,17 @@ def test_an_event_of_two_megabytes_is_passed_over_and_the_call_is_found_all_the_
 class Orderer:
     """Who gives orders: by hand, each with its own octets."""
 
-    def __init__(self, agent: Agent, secret: Secret = SECRET, source: str = "127.0.0.1") -> None:
+    def __init__(
+        self,
+        agent: Agent,
+        secret: Secret = SECRET,
+        source: str = "127.0.0.1",
+        address: str = "",
+    ) -> None:
         self.agent = agent
         self.secret = secret
         self.source = source
+        self.address = address or agent.bind
 
     def packet(self, code: int, key: str, *more: tuple[int, bytes], at: float = 0.0) -> bytes:
         when = int(at or time.time())
@@ -287,10 +315,11 @@ class Orderer:
         self, octets: bytes, *, seconds: float = WAIT_SECONDS_MAX
     ) -> tuple[int, int | None] | None:
         """Code and Error-Cause of the answer; None: there was none."""
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as wire:
+        family = socket.AF_INET6 if ":" in self.source else socket.AF_INET
+        with socket.socket(family, socket.SOCK_DGRAM) as wire:
             wire.bind((self.source, 0))
             wire.settimeout(seconds)
-            wire.connect((self.agent.bind, self.agent.order_port))
+            wire.connect((self.address, self.agent.order_port))
             wire.send(octets)
             try:
                 reply = wire.recv(4096)

@@ -20,7 +20,7 @@ from aaa_server.radius.packet import (
 )
 from aaa_server.switch_agent.leg import Leg
 from aaa_server.switch_agent.orders import NAS_MISMATCH, Orders
-from aaa_server.switch_agent.service import settings_of
+from aaa_server.switch_agent.service import NotConfigured, settings_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -109,6 +109,35 @@ def test_the_switch_s_address_is_the_one_that_is_bound(bind: str, address: str, 
     settings = settings_of(config)
     assert settings.nas_address == address
     assert settings.nas == ([(attribute.NAS_IP_ADDRESS, b"\xc0\x00\x02\x0a")] if sent else [])
+
+
+@pytest.mark.parametrize(
+    ("bind", "server", "family"),
+    [
+        ("192.0.2.10", "2001:db8::1", "IPv6"),
+        ("0.0.0.0", "2001:db8::1", "IPv6"),
+        ("2001:db8::10", "192.0.2.1", "IPv4"),
+        ("::", "192.0.2.1", "IPv4"),
+    ],
+)
+def test_a_server_that_the_bound_address_cannot_reach_is_refused(
+    bind: str, server: str, family: str
+) -> None:
+    config = SwitchAgentConfig(
+        event_socket_password="x", secret="x", servers=(bind, server), bind=bind
+    )
+    with pytest.raises(NotConfigured) as refused:
+        settings_of(config)
+    why = str(refused.value)
+    assert why.startswith(f"[switch_agent] servers: {server!r} is an {family} address")
+    assert repr(bind) in why
+
+
+def test_addresses_are_compared_as_the_kernel_writes_them() -> None:
+    config = SwitchAgentConfig(
+        event_socket_password="x", secret="x", servers=("2001:DB8:0::1", "::ffff:192.0.2.1")
+    )
+    assert settings_of(config).addresses == ["2001:db8::1", "192.0.2.1"]
 
 
 def test_an_address_of_a_wrong_length_is_not_ours() -> None:
