@@ -561,6 +561,7 @@ class Scenario:
             called,
             "forget" not in options,
             route=options.get("route", ""),
+            cause=options.get("cause", ""),
             ended_by=options.get("by", "stop"),
         )
 

@@ -187,6 +187,7 @@ class Ledger:
     accounts: dict[int, Account] = field(default_factory=dict)
     group_uses: dict[int, GroupUse] = field(default_factory=dict)
     calls: dict[CallKey, Call] = field(default_factory=dict)
+    rated: dict[int, Call] = field(default_factory=dict)  # by number, those to be rated anew
     codes: dict[str, int] = field(default_factory=dict)
     extensions: dict[tuple[str, str], int] = field(default_factory=dict)
     anis: dict[str, int] = field(default_factory=dict)
@@ -198,6 +199,7 @@ class Ledger:
     # What decide did:
     opened: dict[CallKey, Call] = field(default_factory=dict)  # to be written whole
     touched: dict[CallKey, Call] = field(default_factory=dict)  # to be written where changed
+    corrected: dict[int, Call] = field(default_factory=dict)  # likewise, of those rated anew
     charges: list[Charge] = field(default_factory=list)
     transactions: list[Transaction] = field(default_factory=list)
     postings: list[Posting] = field(default_factory=list)

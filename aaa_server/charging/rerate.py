@@ -32,9 +32,9 @@ def rerate(request: Rerate, ledger: Ledger) -> Rerated:
     Calls to DIDs keep their price: a DID's prices have no history. So does the surcharge of a
     card: what the call was charged is added to today's price.
     """
-    call = ledger.calls.get((request.client_id, request.session_key))
-    if call is None or not call.ended or call.call_id != request.call_id:
-        return Rerated(request.call_id, "", ())
+    call = ledger.rated.get(request.call_id)
+    if call is None:
+        return Rerated(request.call_id, "it has not ended, or has no record", ())
     reason = _stays(call, ledger)
     if reason:
         return Rerated(request.call_id, reason, ())
@@ -62,7 +62,7 @@ def rerate(request: Rerate, ledger: Ledger) -> Rerated:
         call.flag(RERATED)
     if UNRATED in call.flags:
         call.flags = tuple([flag for flag in call.flags if flag != UNRATED])
-    ledger.touch(call)
+    ledger.corrected[call.call_id] = call
     return Rerated(request.call_id, "", tuple(changes))
 
 

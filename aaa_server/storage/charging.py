@@ -144,7 +144,8 @@ class ChargingStore:
         await self._resolve(transaction, [r for r in batch if isinstance(r, Sure)], ledger)
         keys = await self._keys(transaction, batch)
         wanted = self._wanted(batch, ledger, told=False)
-        await self._fetch(transaction, keys, wanted, ledger, _within(batch))
+        rated = [request for request in batch if isinstance(request, Rerate)]
+        await self._fetch(transaction, keys, wanted, ledger, _within(batch), rated)
         if ledger.catalogue is not catalogue:
             batch = with_callers_translated(asked, ledger.catalogue)
             await self._resolve(transaction, [r for r in batch if isinstance(r, Sure)], ledger)
@@ -280,7 +281,7 @@ class ChargingStore:
         for request in batch:
             if isinstance(request, Reboot):
                 rebooted.add(request.client_id)
-            elif not isinstance(request, Authenticate):
+            elif not isinstance(request, Authenticate | Rerate):
                 key = (request.client_id, request.session_key)
                 if not isinstance(request, Start | Update):
                     keys[key] = True
@@ -345,18 +346,22 @@ class ChargingStore:
         wanted: tuple[set[int], set[int]],
         ledger: Ledger,
         within: tuple[str, str],
+        rated: Collection[Rerate] = (),
     ) -> None:
         """Put calls, and the locked rows of accounts and groups, into the ledger.
 
-        Records of calls that were authorised `within` these instants.
+        Records of calls that were authorised `within` these instants, those to be `rated` anew
+        by their number: their keys may have been used again.
         """
-        clients = array([key[0] for key in keys])
-        sessions = text_array([key[1] for key in keys])
-        money = array(map(int, keys.values()))
+        numbers = [request.call_id for request in rated]
+        clients = array([request.client_id for request in rated] + [key[0] for key in keys])
+        sessions = text_array([request.session_key for request in rated] + [key[1] for key in keys])
+        money = array([1] * len(numbers) + [int(moves) for moves in keys.values()])
         accounts, groups = array(wanted[0]), array(wanted[1])
         rows = await transaction.execute(
             f"{_TURN}EXECUTE load"
-            f" ({clients}, {sessions}, {money}, {accounts}, {groups}, {within[0]}, {within[1]})"
+            f" ({clients}, {sessions}, {money}, {accounts}, {groups}, {within[0]}, {within[1]},"
+            f" {array(numbers)})"
         )
         stale = []
         profiles = self._profiles
@@ -374,7 +379,11 @@ class ChargingStore:
                 revision = row[2]
             else:
                 call = _call(row[8:])
-                if call.key not in ledger.calls:  # one in progress comes before its old record
+                if numbers and call.ended and call.call_id in numbers:
+                    call = ledger.rated.setdefault(call.call_id, call)
+                known = ledger.calls.get(call.key)
+                # One in progress comes before its key's old records, and the newest of these.
+                if known is None or (known.ended and known.authorized_at <= call.authorized_at):
                     ledger.calls[call.key] = call
         if revision != self.catalogue.revision:
             await self.catalogue.refresh(transaction.execute)
@@ -466,6 +475,9 @@ class ChargingStore:
             # A call that was offered no route is charged for one that would be offered now.
             if call.account_id is not None and not call.offers and ending.has(*call.key):
                 self._want_chain(call.account_id, ledger, accounts, groups, providers=True)
+        for call in ledger.rated.values():
+            if call.account_id is not None:
+                self._want_chain(call.account_id, ledger, accounts, groups, providers=False)
         return accounts, groups
 
     def _want_payers(
@@ -524,7 +536,7 @@ class _Ending:
         self._clients: set[int] = set()
         self._keys: set[CallKey] = set()
         for request in batch:
-            if isinstance(request, Stop | Expire | Rerate):
+            if isinstance(request, Stop | Expire):
                 self._keys.add((request.client_id, request.session_key))
             elif isinstance(request, Reboot):
                 self._clients.add(request.client_id)
@@ -611,4 +623,6 @@ def _call(row: Row) -> Call:
     call.provider_id = row[29]
     call.version = row[30]
     call.charges = row[33]
+    call.duration_ms = row[34]
+    call.cause = row[35]
     return call

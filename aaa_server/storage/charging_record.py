@@ -45,15 +45,17 @@ def statements_for(ledger: Ledger, identifiers: Identifiers) -> list[str]:
     if going_on:
         statements.append(_touch_calls(going_on, ledger))
     ended: list[Call] = []
-    corrected: list[Call] = []
+    corrected = dict(ledger.corrected)
     for call in ledger.touched.values():
         if call.ended:
-            late = call.recorded and call.key not in ledger.opened
-            (corrected if late else ended).append(call)
+            if call.recorded and call.key not in ledger.opened:
+                corrected[call.call_id] = call
+            else:
+                ended.append(call)
     if ended:
         statements.append(_end_calls(ended, ledger))
     if corrected:
-        statements.append(_correct_cdrs(corrected))
+        statements.append(_correct_cdrs(list(corrected.values())))
     if ledger.charges:
         statements.append(_write_charges(ledger))
     if ledger.transactions:

@@ -77,7 +77,9 @@ SELECT call.client_id,
        call.version,
        wanted.money,
        NULL::int[] AS billed_seconds,
-       0 AS charges
+       0 AS charges,
+       0::bigint AS duration_ms,
+       '' AS cause
   FROM unnest($1::int[], $2::text[], $3::boolean[]) AS wanted (client_id, session_key, money)
  CROSS JOIN LATERAL (
         SELECT *
@@ -124,13 +126,17 @@ SELECT cdr.client_id,
        -1,
        wanted.money,
        charged.billed,
-       coalesce(charged.number, 0)
-  FROM unnest($1::int[], $2::text[], $3::boolean[]) AS wanted (client_id, session_key, money)
+       coalesce(charged.number, 0),
+       cdr.duration_ms,
+       cdr.cause
+  FROM unnest($1::int[], $2::text[], $3::boolean[], $8::bigint[])
+       AS wanted (client_id, session_key, money, call_id)
  CROSS JOIN LATERAL (
         SELECT *
           FROM cdr
          WHERE cdr.client_id = wanted.client_id
            AND cdr.session_key = wanted.session_key
+           AND (wanted.call_id IS NULL OR cdr.call_id = wanted.call_id)
            AND cdr.authorized_at >= least($6::timestamptz, now() - interval '32 days')
            AND cdr.authorized_at < greatest($7::timestamptz, now() + interval '32 days')
          ORDER BY cdr.authorized_at DESC

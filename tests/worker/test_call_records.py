@@ -239,19 +239,21 @@ def test_a_look_by_session_key_opens_the_months_it_can_be_in_and_no_others(
     since, until = bounds([NOW])
     for _ in range(3):
         found = looked_into(
-            connection, f"load ('{{1}}', '{{again}}', '{{1}}', '{{}}', '{{}}', {since}, {until})"
+            connection,
+            f"load ('{{1}}', '{{again}}', '{{1}}', '{{}}', '{{}}', {since}, {until}, '{{}}')",
         )
         assert found <= around(NOW) | {"cdr_default"}
         assert 1 <= len(found) <= 4
     rows = ask(
         connection,
-        f"EXECUTE load ('{{1}}', '{{again}}', '{{1}}', '{{}}', '{{}}', {since}, {until})",
+        f"EXECUTE load ('{{1}}', '{{again}}', '{{1}}', '{{}}', '{{}}', {since}, {until}, '{{}}')",
     )
     assert [row[10] for row in rows if row[10] is not None] == [1]
     # A Stop that says that it is of two years ago is looked for there as well.
     since, until = bounds([month_of(NOW, -24)])
     found = looked_into(
-        connection, f"load ('{{1}}', '{{again}}', '{{1}}', '{{}}', '{{}}', {since}, {until})"
+        connection,
+        f"load ('{{1}}', '{{again}}', '{{1}}', '{{}}', '{{}}', {since}, {until}, '{{}}')",
     )
     assert f"cdr_{month_of(NOW, -24):%Y_%m}" in found
 
