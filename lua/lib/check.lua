@@ -44,6 +44,14 @@ function check.name(text)
     return nil
 end
 
+-- An IPv4 or IPv6 address.
+function check.address(text)
+    if type(text) == "string" and #text <= check.TEXT_OCTETS_MAX and text:find("^[%x%.:]+$") then
+        return text
+    end
+    return nil
+end
+
 function check.pin(text)
     if type(text) == "string" and #text <= check.NUMBER_OCTETS_MAX and text:find("^%d+$") then
         return text

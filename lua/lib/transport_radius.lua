@@ -68,7 +68,7 @@ local function attributes(session, request)
     if a then
         list[#list + 1] = string.char(4, 6, tonumber(a), tonumber(b), tonumber(c), tonumber(d))
     end
-    local peer = check.name(channel.get(session, "sip_network_ip"))
+    local peer = check.address(channel.get(session, "sip_network_ip"))
     if peer then
         list[#list + 1] = radius_packet.cisco(23, "h323-remote-address=" .. peer)
     end

@@ -137,6 +137,29 @@ def test_a_request_is_signed_first_and_hides_the_pin(new_switch: NewSwitch, resp
     assert values[30] == LONDON.encode()
 
 
+@pytest.mark.parametrize(
+    ("peer", "sent"),
+    [
+        ("192.0.2.50", b"h323-remote-address=192.0.2.50"),
+        ("2001:db8::50", b"h323-remote-address=2001:db8::50"),
+        ("::ffff:192.0.2.50", b"h323-remote-address=::ffff:192.0.2.50"),
+        ("", None),
+        ("192.0.2.50 x", None),
+        ("sip.example.com", None),
+        (":" * 65, None),
+    ],
+)
+def test_the_peer_s_address_is_told_of_either_family(
+    new_switch: NewSwitch, responder: Any, peer: str, sent: bytes | None
+) -> None:
+    server = responder(lambda request: [accept(request)])
+    switch = new_switch(transport="radius", auth_port=server.port)
+    answered(switch)
+    switch.call(PREPAID, LONDON, sip_network_ip=peer)
+    values = dict(decode(server.requests[0]).attributes)
+    assert values.get((9 << 8) + 23) == sent
+
+
 def test_only_the_authentic_answer_is_believed(new_switch: NewSwitch, responder: Any) -> None:
     """A stranger's secret, another identifier, no signature, cut off, not a packet."""
 
