@@ -324,7 +324,7 @@ class Calls:
             young = leg.created_us > asked_us - YOUNG_SECONDS * SECOND_US
             if leg.uuid in listed or young or await self._switch.exists(leg.uuid):
                 self._missing.pop(leg.uuid, None)
-            else:
+            elif leg.uuid in self._spool.legs:  # its end has not come before the answer
                 self._missing.setdefault(leg.uuid, Missing(since, self._sure_us))
         self._sure_us = asked_us
         self.listings["done"] += 1
