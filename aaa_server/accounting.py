@@ -81,6 +81,7 @@ def charging_request(call: AccountingCall, client: Client, now: datetime) -> Cha
             nas_address=nas_address,
             sip_call_id=call.sip_call_id,
             switch_at=call.event_at,
+            attempt=call.attempt,
         )
     if call.status == "failed":  # the call was never answered
         return Stop(
@@ -92,6 +93,7 @@ def charging_request(call: AccountingCall, client: Client, now: datetime) -> Cha
             nas_address=nas_address,
             sip_call_id=call.sip_call_id,
             switch_at=call.event_at,
+            attempt=call.attempt,
         )
     return None
 

@@ -145,7 +145,8 @@ class Stop(NamedTuple):
 
     `route` names the resource group that answered ("RG_21") or is its dial string.
     `ended_by` is a value of cdr.ended_by. `switch_at` is when it ended by the switch's own
-    clock (None: `at`), which measures the call, and dates nothing.
+    clock (None: `at`), which measures the call, and dates nothing. `attempt`: of one of the
+    legs by which the call was to get through; when that did not, another one may yet.
     """
 
     client_id: int
@@ -161,6 +162,7 @@ class Stop(NamedTuple):
     nas_address: str | None = None
     sip_call_id: str = ""
     switch_at: datetime | None = None
+    attempt: bool = False
 
 
 class Reboot(NamedTuple):

@@ -96,7 +96,11 @@ def stop(request: Stop, ledger: Ledger) -> Settled | Noted:
         call = _open_unauthorized(request, begun, ledger)
     if not call.ended:
         _end(call, request, ledger)
-    elif call.ended_by in ("expiry", "reboot", "operator") or _says_at_last(call, request):
+    elif (
+        call.ended_by in ("expiry", "reboot", "operator")
+        or _says_at_last(call, request)
+        or _got_through(call, request)
+    ):
         _correct(call, request, ledger)
     return _settled(call, ledger)
 
@@ -104,6 +108,12 @@ def stop(request: Stop, ledger: Ledger) -> Settled | Noted:
 def _says_at_last(call: Call, request: Stop) -> bool:
     """Whether this Stop tells what the one that ended the call did not: how long it was."""
     return DURATION_UNKNOWN in call.flags and request.duration_ms is not None
+
+
+def _got_through(call: Call, request: Stop) -> bool:
+    """Whether the call, ended with an attempt that was not answered, was answered by another."""
+    unanswered = call.refusal is None and not call.duration_ms
+    return request.attempt and unanswered and bool(request.duration_ms)
 
 
 def reboot(request: Reboot, ledger: Ledger) -> Noted:

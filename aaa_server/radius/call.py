@@ -52,7 +52,8 @@ class AccountingCall(NamedTuple):
     `status`: start, interim, stop, failed, on, off; '' for one that is nothing to us.
     `session_key` '' when the packet names no session at all. `duration_ms` None: not said,
     Stop − Start decides. `unauthorized` False: forget the call unless it was authorised.
-    `skip`: the leg that is not billed; acknowledge and do nothing.
+    `skip`: the leg that is not billed; acknowledge and do nothing. `attempt`: a leg by which
+    the call was to get through; one that did not is followed by another.
     """
 
     status: str
@@ -67,6 +68,7 @@ class AccountingCall(NamedTuple):
     cause: str = ""
     unauthorized: bool = True
     skip: bool = False
+    attempt: bool = False
 
 
 class Dialect(Protocol):

@@ -123,6 +123,91 @@ def test_sippy_knows_its_callers_by_address_and_sends_a_fixed_password(server: S
     ]
 
 
+@pytest.mark.parametrize("source", [CISCO, SIPPY])
+@pytest.mark.parametrize("echo", [False, True])
+def test_a_cisco_call_is_one_whatever_session_its_legs_have(
+    server: Server, source: str, echo: bool
+) -> None:
+    nas = nas_at(server, source)
+    group = f"{source[-1]}{int(echo)}"
+    about = [
+        (attribute.USER_NAME, b"alice"),
+        (attribute.CALLED_STATION_ID, CALLED.encode()),
+    ]
+    answer = nas.ask(
+        nas.access(
+            [
+                *about,
+                (attribute.ACCT_SESSION_ID, b"00000A1F"),
+                (attribute.H323_CONF_ID, f"h323-conf-id={group}BD1A4C 33F111D6 0 B".encode()),
+            ]
+        )
+    )
+    assert answer.granted
+    classes = [(key, value) for key, value in answer.packet.attributes if key == attribute.CLASS]
+    assert classes
+    for status in (1, STOP):
+        for leg, session in ((b"answer", b"00000A20"), (b"originate", b"00000A21")):
+            report = [
+                *about,
+                number(attribute.ACCT_STATUS_TYPE, status),
+                (attribute.ACCT_SESSION_ID, session),
+                (
+                    attribute.H323_CONF_ID,
+                    f"h323-conf-id={group}bd1a4c 33f111d6 00000000 0000000b".encode(),
+                ),
+                (attribute.H323_CALL_ORIGIN, b"h323-call-origin=" + leg),
+                *([(attribute.CLASS, b"of another"), *classes] if echo else []),
+                *([number(attribute.ACCT_SESSION_TIME, 61)] if status == STOP else []),
+            ]
+            nas.ask(nas.accounting(report))
+    key = f"{group}BD1A4C 33F111D6 0 B"
+    assert server.query(
+        "SELECT seconds, account_id IS NOT NULL, flags @> '{no-authorization}' FROM cdr "
+        "WHERE session_key LIKE %s OR session_key LIKE '00000A%%'",
+        f"%{key}%",
+    ) == [(61, True, False)]
+    assert server.query("SELECT FROM call WHERE session_key = %s", key) == []
+
+
+def test_of_several_attempts_to_reach_a_number_the_one_that_was_answered_is_charged(
+    server: Server,
+) -> None:
+    server.command("client", "set", "sippy", "--bill-leg", "originate")
+    nas = nas_at(server, SIPPY)
+
+    def reported(session: bytes, conference: bytes, seconds: int) -> None:
+        report = [
+            number(attribute.ACCT_STATUS_TYPE, STOP),
+            (attribute.USER_NAME, b"alice"),
+            (attribute.CALLED_STATION_ID, CALLED.encode()),
+            (attribute.ACCT_SESSION_ID, session),
+            (attribute.H323_CONF_ID, b"h323-conf-id=" + conference),
+            (attribute.H323_CALL_ORIGIN, b"h323-call-origin=originate"),
+            number(attribute.ACCT_SESSION_TIME, seconds),
+        ]
+        nas.ask(nas.accounting(report))
+
+    def billed() -> bool:
+        reported(b"probe", b"E%d 0 0 0" % time.time_ns(), 1)
+        return server.query("SELECT FROM cdr WHERE session_key LIKE 'E%%0 0 0'") != []
+
+    wait_until(billed, "the clients are read again")
+    about = [
+        (attribute.USER_NAME, b"alice"),
+        (attribute.CALLED_STATION_ID, CALLED.encode()),
+        (attribute.H323_CONF_ID, b"h323-conf-id=D0 1 2 3"),
+    ]
+    assert nas.ask(nas.access(about)).granted
+    for session, seconds in ((b"1", 0), (b"2", 0), (b"3", 61), (b"2", 0), (b"3", 61), (b"3", 75)):
+        reported(session, b"D0 1 2 3", seconds)
+    assert server.query(
+        "SELECT seconds, (SELECT count(*) > 0 FROM charge WHERE charge.call_id = cdr.call_id)"
+        " FROM cdr WHERE session_key = 'D0 1 2 3'"
+    ) == [(61, True)]
+    server.command("client", "set", "sippy", "--bill-leg", "answer")
+
+
 def kamailio_reports(
     status: int, key: str, at: int, method: int, code: int
 ) -> list[tuple[int, bytes]]:

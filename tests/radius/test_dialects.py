@@ -102,7 +102,7 @@ def test_a_called_number_makes_it_a_call(
 @pytest.mark.parametrize(
     ("lines", "key"),
     [
-        (("Acct-Session-Id=s1", "h323-conf-id=h323-conf-id=c1", "Cisco-AVPair=call-id=i1"), "s1"),
+        (("Acct-Session-Id=s1", "Cisco-AVPair=call-id=i1"), "s1"),
         (("h323-conf-id=h323-conf-id=c1", "Cisco-AVPair=call-id=i1"), "c1"),
         (("h323-conf-id=c1",), "c1"),
         (("Cisco-AVPair=call-id=i1",), "i1"),
@@ -114,6 +114,82 @@ def test_a_call_is_known_by_the_first_identifier_that_there_is(
     client_type: str, lines: tuple[str, ...], key: str
 ) -> None:
     assert asked(client_type, "Called-Station-Id=4420", *lines).session_key == key
+
+
+@pytest.mark.parametrize(
+    ("client_type", "key"), [("rfc", "s1"), ("kamailio", "s1"), ("cisco", "c1"), ("sippy", "c1")]
+)
+def test_what_all_legs_of_a_cisco_call_share_is_its_key(client_type: str, key: str) -> None:
+    both = ("Acct-Session-Id=s1", "h323-conf-id=h323-conf-id=c1", "Cisco-AVPair=call-id=i1")
+    assert asked(client_type, "Called-Station-Id=4420", *both).session_key == key
+    assert reported(client_type, "Acct-Status-Type=Start", *both).session_key == key
+    service = ("Service-Type=Authorize-Only", "Acct-Session-Time=61")
+    assert asked(client_type, *service, *both).session_key == key
+
+
+@pytest.mark.parametrize("client_type", ["cisco", "sippy", "rfc"])
+@pytest.mark.parametrize(
+    ("said", "key"),
+    [
+        ("F0 1 2 ABCDEF01", "F0 1 2 ABCDEF01"),
+        ("h323-conf-id=f0 1 2 abcdef01", "F0 1 2 ABCDEF01"),
+        (" 000000F0  00000001 00000002 ABCDEF01 ", "F0 1 2 ABCDEF01"),
+        ("0 0 0 0", "0 0 0 0"),
+        ("000000F000000001 00000002 ABCDEF01", "000000F000000001 00000002 ABCDEF01"),
+        ("000000f0000000010000000200abcdef", "F0 1 2 ABCDEF"),
+        ("000000F0-0000-0001-0000-000200ABCDEF", "F0 1 2 ABCDEF"),
+        ("F0 1 2 X", "F0 1 2 X"),
+        ("some\tcall", "0x736f6d650963616c6c"),
+        ("c1", "c1"),
+        ("", ""),
+    ],
+)
+def test_a_conference_is_the_same_however_it_is_written(
+    client_type: str, said: str, key: str
+) -> None:
+    more: Attributes = [(attribute.H323_CONF_ID, said.encode())]
+    assert reported(client_type, "Acct-Status-Type=Stop", more=more).session_key == key
+
+
+CONFERENCE = "F0 1 2 3"
+IN_IT = "h323-conf-id=h323-conf-id=f0 1 2 3"
+
+
+@pytest.mark.parametrize("client_type", ["cisco", "sippy"])
+@pytest.mark.parametrize(
+    ("lines", "key"),
+    [
+        (("Acct-Session-Id=s1", IN_IT), CONFERENCE),
+        (("Acct-Session-Id=s1", IN_IT, "Class=sky-aaa:F0 1 2 3"), CONFERENCE),
+        # Another call's Class: this one was authorised under its own conference.
+        (("Acct-Session-Id=s1", IN_IT, "Class=sky-aaa:E0 1 2 3"), CONFERENCE),
+        # The Access-Request had no conference, and another Acct-Session-Id.
+        (("Acct-Session-Id=s1", IN_IT, "Class=sky-aaa:s2"), "s2"),
+        (("Acct-Session-Id=s1", IN_IT, "Class=sky-aaa:s1"), "s1"),
+        (("Acct-Session-Id=s1", IN_IT, f"Class=sky-aaa:{'ab' * 16}"), "ab" * 16),
+        (("Acct-Session-Id=s1", IN_IT, "Class=sky-aaa:auth:00ff"), "auth:00ff"),
+        # It had one, and accounting has none.
+        (("Acct-Session-Id=s1", "Class=sky-aaa:F0 1 2 3"), CONFERENCE),
+        (("Acct-Session-Id=s1", "Class=sky-aaa:s2"), "s2"),
+        (("Class=sky-aaa:s2",), "s2"),
+        (("Acct-Session-Id=s1", IN_IT, "Class=theirs"), CONFERENCE),
+        (("Acct-Session-Id=s1", "Class=theirs"), "s1"),
+        (("Acct-Session-Id=s1", "Class=sky-aaa:"), "s1"),
+        (("Acct-Session-Id=s1",), "s1"),
+        ((IN_IT,), CONFERENCE),
+        (("Cisco-AVPair=call-id=i1",), "i1"),
+    ],
+)
+def test_a_leg_of_ciscos_is_found_by_what_was_authorised(
+    client_type: str, lines: tuple[str, ...], key: str
+) -> None:
+    assert reported(client_type, "Acct-Status-Type=Stop", *lines).session_key == key
+
+
+@pytest.mark.parametrize("client_type", [each for each in TYPES if each != "freeswitch"])
+def test_our_class_is_found_among_others(client_type: str) -> None:
+    classes = ("Class=theirs", "Class=sky-aaa:", "Class=sky-aaa:s2", "Class=last")
+    assert reported(client_type, "Acct-Status-Type=Stop", *classes).session_key == "s2"
 
 
 def test_a_freeswitch_call_is_known_by_its_channel_alone() -> None:
@@ -657,7 +733,6 @@ STOP = ("Acct-Status-Type=Stop", "Acct-Session-Id=s1")
 @pytest.mark.parametrize(
     ("lines", "key"),
     [
-        (("Acct-Session-Id=s1", "Class=sky-aaa:s2"), "s1"),
         (("Class=sky-aaa:s2", "h323-conf-id=c1"), "s2"),
         (("Acct-Session-Id=s1", "Class=sky-aaa:auth:00ff"), "auth:00ff"),
         # Authorised under the conference, since that Access-Request had no Acct-Session-Id.
@@ -673,6 +748,12 @@ def test_class_stands_in_for_the_session_that_was_authorised(
     client_type: str, lines: tuple[str, ...], key: str
 ) -> None:
     assert reported(client_type, "Acct-Status-Type=Stop", *lines).session_key == key
+
+
+@pytest.mark.parametrize("client_type", ["rfc", "kamailio"])
+def test_a_session_of_its_own_is_no_other_that_class_names(client_type: str) -> None:
+    stop = ("Acct-Status-Type=Stop", "Acct-Session-Id=s1", "Class=sky-aaa:s2")
+    assert reported(client_type, *stop).session_key == "s1"
 
 
 @pytest.mark.parametrize("client_type", TYPES)
@@ -709,6 +790,7 @@ def test_the_event_is_when_the_nas_says(client_type: str) -> None:
 )
 def test_cisco_bills_the_leg_of_the_clients_row(bill_leg: str, leg: str, skip: bool) -> None:
     call = reported("cisco", *STOP, f"h323-call-origin={leg}", bill_leg=bill_leg)
+    assert call.attempt is ("originate" in leg)
     assert call.skip is skip
     assert call.unauthorized
 

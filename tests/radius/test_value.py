@@ -189,7 +189,7 @@ def test_any_two_clocks_tell_the_time_between_them(start: datetime, length: int)
         f"{at:%H:%M:%S}.{at.microsecond // 1000:03} UTC {at:%a %b %d %Y}"
         for at in (start, start + timedelta(milliseconds=length))
     ]
-    assert value.between_milliseconds(*said) == length
+    assert value.between_milliseconds(said[0], said[1]) == length
 
 
 @pytest.mark.parametrize(

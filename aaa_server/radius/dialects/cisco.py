@@ -1,7 +1,8 @@
 """Cisco gateways and what talks like them: Quintum, most session border controllers.
 
 A call is two legs, `answer` (the customer's) and `originate` (the provider's); the client
-row says which one is billed.
+row says which one is billed. Each leg has an Acct-Session-Id of its own, and so has the
+Access-Request: h323-conf-id is what they share, and the call's key.
 """
 
 from __future__ import annotations
@@ -10,8 +11,8 @@ from typing import TYPE_CHECKING
 
 from aaa_server.radius import attribute
 from aaa_server.radius.dialects import reply
-from aaa_server.radius.dialects.rfc import Rfc
-from aaa_server.radius.value import bare, pairs_of
+from aaa_server.radius.dialects.rfc import Rfc, class_key, conf_id, conference
+from aaa_server.radius.value import bare, pairs_of, token
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -43,6 +44,24 @@ class Cisco(Rfc):
             quintum = pairs_of(packet.attributes, attribute.QUINTUM + 1)
             pairs = quintum | pairs
         return values, pairs
+
+    def session_of(self, values: Mapping[int, bytes]) -> str:
+        return conf_id(values) or token(values.get(attribute.ACCT_SESSION_ID))
+
+    def accounting_key(self, packet: Packet, values: Mapping[int, bytes], sip_call_id: str) -> str:
+        """The key that our Class names is what the call was authorised as.
+
+        But for one that names another conference: that is of another call, since an
+        Access-Request of this one would have named its own.
+        """
+        shared = conf_id(values)
+        key = class_key(packet)
+        if key and not (shared and key.count(" ") == 3 and key == conference(key)):
+            return key
+        return shared or self.session_of(values) or sip_call_id
+
+    def is_attempt(self, values: Mapping[int, bytes]) -> bool:
+        return bare(values, attribute.H323_CALL_ORIGIN, "h323-call-origin=") == "originate"
 
     def skips(self, status: str, values: Mapping[int, bytes], client: Client) -> bool:
         if client.bill_leg == "any" or status in ("on", "off"):

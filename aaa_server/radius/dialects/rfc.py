@@ -53,6 +53,9 @@ CALL_CHECK = 10  # RFC 2865 §5.6
 AUTHORIZE_ONLY = 17  # RFC 5176 §3.2
 INTERIM_SECONDS = 300  # RFC 2869 §5.16 wants at least 60 and suggests 600
 
+CONFERENCE_DIGITS = 32  # a GUID's
+_HEXADECIMAL = frozenset("0123456789abcdefABCDEF")
+
 STATUSES = {1: "start", 2: "stop", 3: "interim", 7: "on", 8: "off", 15: "failed"}
 
 # RFC 2866 §5.10
@@ -100,7 +103,7 @@ class Rfc:
         values, pairs = self.read(fresh.packet)
         said = text(values.get(attribute.CALLED_STATION_ID))
         credential, problem = credential_of(fresh, values, self.digest_of)
-        session = token(values.get(attribute.ACCT_SESSION_ID)) or conf_id(values)
+        session = self.session_of(values)
         sip_call_id = call_id(values, pairs)
         realm = ""
         attributes = fresh.packet.attributes
@@ -142,7 +145,7 @@ class Rfc:
         said = text(values.get(attribute.CALLED_STATION_ID))
         return AccountingCall(
             status,
-            accounting_key(values, sip_call_id),
+            self.accounting_key(fresh.packet, values, sip_call_id),
             self.origin(values, pairs, fresh),
             number_of(said) if said else "",
             event_at(
@@ -155,7 +158,25 @@ class Rfc:
             self.cause(values, pairs) if status in ("stop", "failed") else "",
             True,
             self.skips(status, values, fresh.client),
+            self.is_attempt(values),
         )
+
+    def session_of(self, values: Mapping[int, bytes]) -> str:
+        """The session that a packet is about, by its best identifier; '' when it has none."""
+        return token(values.get(attribute.ACCT_SESSION_ID)) or conf_id(values)
+
+    def accounting_key(self, packet: Packet, values: Mapping[int, bytes], sip_call_id: str) -> str:
+        """The call that an Accounting-Request is about; '' when it names none.
+
+        Our Class tells what the call was authorised as. It stands in for Acct-Session-Id, and
+        wins over it when the Access-Request had none: then it was authorised as something else.
+        """
+        session = token(values.get(attribute.ACCT_SESSION_ID))
+        conference = conf_id(values)
+        key = class_key(packet)
+        if key and (not session or key.startswith("auth:") or key in (conference, sip_call_id)):
+            return key
+        return session or conference or sip_call_id
 
     def origin(self, values: Mapping[int, bytes], pairs: Mapping[str, str], fresh: Fresh) -> Origin:
         """All that the packet says about whose call it is."""
@@ -198,6 +219,10 @@ class Rfc:
 
     def skips(self, _status: str, _values: Mapping[int, bytes], _client: Client) -> bool:
         """Whether this is the leg of a call that is not billed."""
+        return False
+
+    def is_attempt(self, _values: Mapping[int, bytes]) -> bool:
+        """Whether this is one of the legs that a call may have tried to get through by."""
         return False
 
     def access_reply(
@@ -288,25 +313,36 @@ def origin_of(
     )
 
 
-def accounting_key(values: Mapping[int, bytes], sip_call_id: str) -> str:
-    """The call that an Accounting-Request is about; '' when it names none.
-
-    Our Class tells what the call was authorised as. It stands in for Acct-Session-Id, and
-    wins over it when the Access-Request had none: then it was authorised as something else.
-    """
-    session = token(values.get(attribute.ACCT_SESSION_ID))
-    ours = values.get(attribute.CLASS)
-    conference = conf_id(values)
-    if ours is not None and ours.startswith(reply.CLASS_PREFIX):
-        key = token(ours[len(reply.CLASS_PREFIX) :])
-        if key and (not session or key.startswith("auth:") or key in (conference, sip_call_id)):
-            return key
-    return session or conference or sip_call_id
+def class_key(packet: Packet) -> str:
+    """The key that a Class of ours names, wherever among others it stands; '' for none."""
+    for key, value in packet.attributes:
+        if key == attribute.CLASS and value.startswith(reply.CLASS_PREFIX):
+            said = token(value[len(reply.CLASS_PREFIX) :])
+            if said:
+                return said
+    return ""
 
 
 def conf_id(values: Mapping[int, bytes]) -> str:
     """What all legs of an H.323 or SIP call share, where the NAS says it."""
-    return token(values.get(attribute.H323_CONF_ID)).removeprefix("h323-conf-id=")
+    said = values.get(attribute.H323_CONF_ID)
+    return conference(token(said).removeprefix("h323-conf-id=")) if said else ""
+
+
+def conference(said: str) -> str:
+    """A conference id as Cisco writes it, four hexadecimal groups, if it is one; else as it was.
+
+    Others write it in small letters, with leading zeros, or as one number of 32 digits.
+    """
+    groups = said.split()
+    if len(groups) == 1:
+        number = groups[0].replace("-", "")
+        if len(number) != CONFERENCE_DIGITS:
+            return said
+        groups = [number[at : at + 8] for at in range(0, CONFERENCE_DIGITS, 8)]
+    if len(groups) != 4 or not all(len(one) <= 8 and set(one) <= _HEXADECIMAL for one in groups):
+        return said
+    return " ".join(f"{int(one, 16):X}" for one in groups)
 
 
 def call_id(values: Mapping[int, bytes], pairs: Mapping[str, str]) -> str:
