@@ -94,8 +94,10 @@ def _secret(options: dict[str, Any]) -> bytes | None:
 
 
 def _network(text: str) -> str:
+    from aaa_server.radius.client import unmapped
+
     try:
-        return str(ipaddress.ip_network(text, strict=True))
+        return str(unmapped(ipaddress.ip_network(text, strict=True)))
     except ValueError as error:
         raise click.BadParameter(
             f"{error}: 192.0.2.7, 192.0.2.0/24 or 2001:db8::/32 are expected", param_hint="ADDRESS"

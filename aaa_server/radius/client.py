@@ -17,6 +17,8 @@ Network = IPv4Network | IPv6Network
 AUTH = "auth"
 ACCT = "acct"
 
+MAPPED_BITS = 96  # RFC 4291 §2.5.5.2
+
 # Addresses of known clients whose row has been looked up; one network may hold many.
 ADDRESSES_MAX = 16_384
 
@@ -79,10 +81,21 @@ class Client:
         return self.network.num_addresses > 1
 
 
+def unmapped(network: Network) -> Network:
+    """`192.0.2.0/24` for `::ffff:192.0.2.0/120`: a datagram's source is compared as IPv4."""
+    if isinstance(network, IPv4Network) or network.prefixlen < MAPPED_BITS:
+        return network
+    mapped = network.network_address.ipv4_mapped
+    if mapped is None:
+        return network
+    return IPv4Network((int(mapped), network.prefixlen - MAPPED_BITS))
+
+
 class ClientTable:
     """The clients, found by address; a changed table is a new one.
 
-    Raises `ValueError` when two clients have the same network.
+    Raises `ValueError` when two clients have the same network. Of two that only mean the same,
+    one in IPv4 and one mapped into IPv6, the first is found.
     """
 
     def __init__(self, clients: Iterable[Client] = ()) -> None:
@@ -90,11 +103,14 @@ class ClientTable:
         # (version, prefix length), longest first, with the clients by network number.
         by_length: dict[tuple[int, int], dict[int, Client]] = {}
         for client in clients:
-            network = client.network
+            network = unmapped(client.network)
             same = by_length.setdefault((network.version, network.prefixlen), {})
             other = same.setdefault(int(network.network_address), client)
             if other is not client:
-                raise ValueError(f"clients {other.name} and {client.name} are both {network}")
+                if other.network == client.network:
+                    raise ValueError(f"clients {other.name} and {client.name} are both {network}")
+                if client.network == network:
+                    same[int(network.network_address)] = client
             self.clients[client.client_id] = client
         self._by_length = sorted(by_length.items(), key=lambda item: -item[0][1])
         self._by_address: dict[str, Client] = {}

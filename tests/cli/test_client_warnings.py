@@ -40,3 +40,14 @@ def test_a_change_warns_of_what_it_changes(sky: Sky, tmp_path: Path) -> None:
     second = tmp_path / "second"
     second.write_text("short")
     assert SHORT_TOLD in sky("client", "set", "new", "--second-secret-file", str(second)).err
+
+
+def test_an_ipv4_address_is_entered_as_such(sky: Sky) -> None:
+    add = ("--type", "rfc", "--secret", LONG)
+    sky("client", "add", "new", "::ffff:10.0.0.1", *add)
+    assert "10.0.0.1/32" in sky("client", "show", "new").out
+    again = sky("client", "add", "again", "10.0.0.1", *add)
+    assert again.status
+    assert "another client has the network" in again.err
+    sky("client", "set", "new", "--address", "::ffff:10.1.0.0/112")
+    assert "10.1.0.0/16" in sky("client", "show", "new").out

@@ -41,6 +41,29 @@ def test_the_narrowest_network_wins(address: str, name: str | None) -> None:
         assert (found.name if found else None) == name
 
 
+@pytest.mark.parametrize("address", ["192.0.2.1", "::ffff:192.0.2.1", "::ffff:c000:201"])
+@pytest.mark.parametrize(
+    "network",
+    ["::ffff:192.0.2.1/128", "::ffff:192.0.2.0/120", "::ffff:0:0/96", "192.0.2.1/32"],
+)
+def test_an_ipv4_address_is_the_same_in_ipv6(address: str, network: str) -> None:
+    for strangers in ((), ("2001:db8::/32",)):
+        found = table(network, *strangers).match(address)
+        assert found is not None
+        assert found.name == network
+    assert table("::/0").match(address) is None
+
+
+def test_of_one_address_written_in_both_ways_the_short_one_counts() -> None:
+    networks = ("192.0.2.1/32", "::ffff:192.0.2.1/128")
+    for some in (networks, networks[::-1]):
+        clients = table(*some)
+        found = clients.match("192.0.2.1")
+        assert found is not None
+        assert found.name == "192.0.2.1/32"
+        assert len(clients.clients) == 2
+
+
 def test_the_whole_internet_may_be_one_client() -> None:
     found = table("0.0.0.0/0").match("203.0.113.77")
     assert found is not None
