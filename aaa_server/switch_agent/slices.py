@@ -163,8 +163,10 @@ class Slices:
             self.arm(leg)
 
     async def _move_cut(self, leg: Leg, seconds: int) -> bool:
-        await self._switch.api(f"sched_del {leg.uuid}")
-        said = await self._switch.api(f"sched_hangup +{seconds} {leg.uuid} ALLOTTED_TIMEOUT")
+        # At once: were we gone between the two, nothing would cut the leg.
+        said = await self._switch.api(
+            f"sched_del {leg.uuid}", f"sched_hangup +{seconds} {leg.uuid} ALLOTTED_TIMEOUT"
+        )
         return said.startswith("+OK")
 
     # ------------------------------------------------------------------ time is over

@@ -115,11 +115,16 @@ class Connection(TwistedProtocol):
     def command(self, text: str, *headers: str) -> Deferred[str]:
         """Send a command; fires with its answer, or fails with `SwitchGone`."""
         assert "\n" not in text, "a command is one line"
-        answer: Deferred[str] = Deferred()
-        self._answers.append((self._clock.seconds(), answer))
-        assert self.transport is not None
-        self.transport.write("\n".join([text, *headers, "", ""]).encode())
+        (answer,) = self.commands("\n".join([text, *headers]))
         return answer
+
+    def commands(self, *texts: str) -> list[Deferred[str]]:
+        """Send them in one write, so that no lost connection comes between them."""
+        answers: list[Deferred[str]] = [Deferred() for _ in texts]
+        self._answers.extend((self._clock.seconds(), answer) for answer in answers)
+        assert self.transport is not None
+        self.transport.write("".join(f"{text}\n\n" for text in texts).encode())
+        return answers
 
     def job(self, text: str) -> Deferred[str]:
         """Have the switch do it beside; fires with the output."""
@@ -276,9 +281,17 @@ class Switch(ClientFactory):
         self._again = self._reactor.callLater(self._delay_seconds, self.start)
         self._delay_seconds = min(2 * self._delay_seconds, RECONNECT_SECONDS_MAX)
 
-    async def api(self, command: str) -> str:
-        """The output of a command that takes no time. Raises `SwitchGone`."""
-        return await self._open_connection().command(f"api {command}")
+    async def api(self, *commands: str) -> str:
+        """The output of a command that takes no time; of several, the last one's.
+
+        They are sent in one go, and nothing comes between them. Raises `SwitchGone`.
+        """
+        assert not any("\n" in command for command in commands), "a command is one line"
+        connection = self._open_connection()
+        *others, last = connection.commands(*(f"api {command}" for command in commands))
+        for answer in others:
+            answer.addErrback(lambda _: None)  # they fail together
+        return await last
 
     async def job(self, command: str) -> str:
         """The output of a command that may take its time.

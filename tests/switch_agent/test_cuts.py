@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -10,6 +10,7 @@ from aaa_server.switch_agent.calls import Calls
 from aaa_server.switch_agent.exchange import Servers
 from aaa_server.switch_agent.leg import Leg
 from aaa_server.switch_agent.slices import Slices
+from aaa_server.switch_agent.switch import SwitchGone
 from tests.switch_agent.test_parts import SECRET, new_spool
 from tests.switch_agent.test_switch import Line, result_of
 
@@ -108,3 +109,40 @@ def test_a_channel_that_is_found_to_be_gone_is_lost_after_a_while(agent: Agent) 
     agent.reactor.pump([1.0] * 2)
     assert agent.spool.legs == {}
     assert agent.calls.counts["lost"] == 1
+
+
+class Writes:
+    """Notes what goes over the wire in one write."""
+
+    def __init__(self, agent: Agent) -> None:
+        self.each: list[bytes] = []
+        wire: Any = agent.wire
+        wire.write = self.each.append
+
+
+def test_a_cut_that_is_moved_is_taken_away_and_set_in_one_write(agent: Agent) -> None:
+    agent.lists_none()
+    agent.answers("true")
+    writes = Writes(agent)
+    moved = agent.ask(agent.slices.cut_after(agent.leg, 30))
+    assert writes.each == [b"api sched_del leg\n\napi sched_hangup +30 leg ALLOTTED_TIMEOUT\n\n"]
+    agent.answers("+OK\n")
+    assert moved == []
+    agent.answers("+OK\n")
+    assert moved == [True]
+    assert agent.leg.until_us == agent.now_us() + 30_000_000
+    refused = agent.ask(agent.slices.cut_after(agent.leg, 30))
+    agent.answers("+OK\n")
+    agent.answers("-ERR No such channel!\n")
+    assert refused == [False]
+
+
+def test_a_connection_that_is_lost_within_a_cut_is_one_error(agent: Agent) -> None:
+    agent.lists_none()
+    agent.answers("true")
+    moved = agent.ask(agent.slices.cut_after(agent.leg, 30))
+    agent.answers("+OK\n")
+    agent.close()
+    assert isinstance(moved[0], SwitchGone)
+    closed = agent.ask(agent.slices.cut_after(agent.leg, 30))
+    assert isinstance(closed[0], SwitchGone)
