@@ -251,7 +251,7 @@ def test_in_a_list_of_channels_of_megabytes_a_call_that_has_ended_is_found(
     switch.listen()
     assert ended(world, ends.uuid)["cause"] == "Lost-Service"
     assert not cdrs(world, goes_on.uuid)
-    assert agent.page("readyz")[0] == 200
+    wait_until(lambda: agent.page("readyz")[0] == 200, "it is ready")
     assert "passed over" not in agent.log
 
 
@@ -259,7 +259,7 @@ def test_that_the_channels_cannot_be_listed_is_told(switch: FreeSwitch, agent: A
     done, failed = LISTINGS.format("done"), LISTINGS.format("failed")
     wait_until(lambda: agent.metric(done) >= 1, "the channels are listed")
     assert agent.metric(failed) == 0
-    assert agent.page("readyz")[0] == 200
+    wait_until(lambda: agent.page("readyz")[0] == 200, "it is ready")
     switch.deaf_to = {"show"}
     wait_until(lambda: agent.metric(failed) >= 1, "a list that is none")
     status, why = agent.page("readyz")
