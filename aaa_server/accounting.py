@@ -58,6 +58,7 @@ def charging_request(call: AccountingCall, client: Client, now: datetime) -> Cha
     """
     nas_address = call.nas_address or None
     at = min(call.event_at, now)
+    switch_at = None if call.event_at == now else call.event_at  # it did not say when
     if call.status in ("on", "off"):
         return Reboot(client.client_id, at, nas_address if client.covers_network else None)
     if call.skip or not call.session_key:
@@ -65,12 +66,12 @@ def charging_request(call: AccountingCall, client: Client, now: datetime) -> Cha
     key = (client.client_id, call.session_key, at)
     about = (call.origin, call.called, call.unauthorized)
     if call.status == "start":
-        return Start(*key, *about, nas_address, call.sip_call_id, call.event_at)
+        return Start(*key, *about, nas_address, call.sip_call_id, switch_at)
     if call.status == "interim" and call.duration_ms is not None:
         seconds = div_ceil(call.duration_ms, 1000)
-        return Update(*key, seconds, *about, nas_address, call.sip_call_id)
+        return Update(*key, seconds, *about, nas_address, call.sip_call_id, switch_at)
     if call.status == "interim":  # it is up, and nobody says since when
-        return Start(*key, *about, nas_address, call.sip_call_id, call.event_at)
+        return Start(*key, *about, nas_address, call.sip_call_id, switch_at)
     if call.status == "stop":
         return Stop(
             *key,
@@ -80,7 +81,7 @@ def charging_request(call: AccountingCall, client: Client, now: datetime) -> Cha
             cause=call.cause,
             nas_address=nas_address,
             sip_call_id=call.sip_call_id,
-            switch_at=call.event_at,
+            switch_at=switch_at,
             attempt=call.attempt,
         )
     if call.status == "failed":  # the call was never answered
@@ -92,7 +93,7 @@ def charging_request(call: AccountingCall, client: Client, now: datetime) -> Cha
             cause=call.cause or "failed",
             nas_address=nas_address,
             sip_call_id=call.sip_call_id,
-            switch_at=call.event_at,
+            switch_at=switch_at,
             attempt=call.attempt,
         )
     return None

@@ -318,6 +318,7 @@ class Call:
     flags: tuple[str, ...] = ()
     charges: int = 0  # how often it has been charged: once, and once more a correction
     provider_id: int | None = None  # who got the provider's part
+    recorded_at: datetime | None = None  # when it was charged first, by our clock
     recorded: bool = False  # it had ended, and has its record, when the batch began
     version: int = NEW  # of its row in table call, which is only written if it is still so
 

@@ -15,7 +15,7 @@ from typing import NamedTuple
 from aaa_server.charging.call import NEW, Call, CallKey
 from aaa_server.charging.catalogue import Catalogue
 from aaa_server.charging.meter import Meters
-from aaa_server.charging.requests import ChargingRequest
+from aaa_server.charging.requests import ChargingRequest, Start, Stop, Update
 
 
 class Profile(NamedTuple):
@@ -187,7 +187,8 @@ class Ledger:
     accounts: dict[int, Account] = field(default_factory=dict)
     group_uses: dict[int, GroupUse] = field(default_factory=dict)
     calls: dict[CallKey, Call] = field(default_factory=dict)
-    rated: dict[int, Call] = field(default_factory=dict)  # by number, those to be rated anew
+    numbered: dict[int, Call] = field(default_factory=dict)  # records that are asked for by number
+    former: dict[CallKey, list[Call]] = field(default_factory=dict)  # some of these, by key
     codes: dict[str, int] = field(default_factory=dict)
     extensions: dict[tuple[str, str], int] = field(default_factory=dict)
     anis: dict[str, int] = field(default_factory=dict)
@@ -199,7 +200,7 @@ class Ledger:
     # What decide did:
     opened: dict[CallKey, Call] = field(default_factory=dict)  # to be written whole
     touched: dict[CallKey, Call] = field(default_factory=dict)  # to be written where changed
-    corrected: dict[int, Call] = field(default_factory=dict)  # likewise, of those rated anew
+    corrected: dict[int, Call] = field(default_factory=dict)  # likewise, not the last of their key
     charges: list[Charge] = field(default_factory=list)
     transactions: list[Transaction] = field(default_factory=list)
     postings: list[Posting] = field(default_factory=list)
@@ -214,8 +215,53 @@ class Ledger:
         call = self.calls.get((client_id, session_key))
         if call is None or call.ended_at is None:
             return call
-        reuse = timedelta(seconds=self.policy.session_reuse_seconds)
-        return None if begun > call.ended_at + reuse else call
+        return None if begun > call.ended_at + self._reuse else call
+
+    def told_of(self, request: Start | Update | Stop, begun: datetime) -> Call | None:
+        """The call that accounting tells of, which may be a former one of its key."""
+        call = self.calls.get((request.client_id, request.session_key))
+        if call is None:
+            return None
+        former = self.former.get(call.key)
+        if former is not None and self.precedes(request, call):
+            lasted = [one for one in former if self._lasted(one, request, begun)]
+            if lasted:
+                return max(lasted, key=_authorized_at)
+        if call.ended_at is None or begun <= call.ended_at + self._reuse:
+            return call
+        # Told of on arrival, it may have been on record for less than its own times say.
+        if request.switch_at is None and call.recorded_at is not None:
+            return None if begun > call.recorded_at + self._reuse else call
+        return None
+
+    def precedes(self, request: Start | Update | Stop, call: Call) -> bool:
+        """Whether what is told is of so long before `call` that it is of a former one of its key.
+
+        By the switch's own clock, however wrong, where that has told when the call began.
+        """
+        if request.at >= call.authorized_at:
+            return False
+        if call.started_at is not None:
+            return (request.switch_at or request.at) + self._reuse < call.started_at
+        return request.at + self._reuse < call.authorized_at
+
+    def _lasted(self, call: Call, request: Start | Update | Stop, begun: datetime) -> bool:
+        """Whether `call` was there, or nearly so, when `request` says that one was.
+
+        By the switch's own clock, if that has told when the call began.
+        """
+        assert call.ended_at is not None
+        at = request.switch_at or request.at
+        begun += at - request.at
+        slow = timedelta() if call.started_at is None else call.authorized_at - call.started_at
+        return (
+            call.authorized_at - slow <= at + self._reuse
+            and begun <= call.ended_at - slow + self._reuse
+        )
+
+    @property
+    def _reuse(self) -> timedelta:
+        return timedelta(0, self.policy.session_reuse_seconds)
 
     def open(self, client_id: int, session_key: str, at: datetime) -> Call:
         """A new call; its status and times are the caller's to set.
@@ -224,6 +270,9 @@ class Ledger:
         """
         if (client_id, session_key) in self.opened or (client_id, session_key) in self.touched:
             raise KeyUsedAgain(session_key)
+        before = self.calls.get((client_id, session_key))
+        if before is not None:
+            self.former.setdefault(before.key, []).append(before)
         call = Call(client_id, session_key, next(self.identifiers), "started", at, at)
         self.calls[call.key] = call
         return call
@@ -236,7 +285,10 @@ class Ledger:
 
     def touch(self, call: Call) -> None:
         """Have the call's progress or end written."""
-        self.touched[call.key] = call
+        if self.calls.get(call.key) is call:
+            self.touched[call.key] = call
+        else:
+            self.corrected[call.call_id] = call
 
     def providers_of(self, topmost_id: int) -> tuple[int, ...]:
         """The providers that could carry the calls of a chain with this top, in order."""
@@ -290,3 +342,7 @@ class Ledger:
         account.balance_micros += posting.amount_micros
         account.changed = True
         self.postings.append(posting)
+
+
+def _authorized_at(call: Call) -> datetime:
+    return call.authorized_at

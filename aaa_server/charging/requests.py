@@ -127,7 +127,7 @@ class Start(NamedTuple):
 
 
 class Update(NamedTuple):
-    """The call still runs and has talked `seconds`."""
+    """The call still runs and has talked `seconds`, at `switch_at` by the switch's clock."""
 
     client_id: int
     session_key: str
@@ -138,6 +138,7 @@ class Update(NamedTuple):
     unauthorized: bool = True
     nas_address: str | None = None
     sip_call_id: str = ""
+    switch_at: datetime | None = None
 
 
 class Stop(NamedTuple):

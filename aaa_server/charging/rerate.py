@@ -32,7 +32,7 @@ def rerate(request: Rerate, ledger: Ledger) -> Rerated:
     Calls to DIDs keep their price: a DID's prices have no history. So does the surcharge of a
     card: what the call was charged is added to today's price.
     """
-    call = ledger.rated.get(request.call_id)
+    call = ledger.numbered.get(request.call_id)
     if call is None:
         return Rerated(request.call_id, "it has not ended, or has no record", ())
     reason = _stays(call, ledger)
@@ -62,7 +62,7 @@ def rerate(request: Rerate, ledger: Ledger) -> Rerated:
         call.flag(RERATED)
     if UNRATED in call.flags:
         call.flags = tuple([flag for flag in call.flags if flag != UNRATED])
-    ledger.corrected[call.call_id] = call
+    ledger.touch(call)
     return Rerated(request.call_id, "", tuple(changes))
 
 

@@ -56,7 +56,7 @@ CLOCK_SLACK_SECONDS = 2
 
 def start(request: Start, ledger: Ledger) -> Noted:
     """Remember when the call began; a call nobody authorised is opened, if it is to be charged."""
-    call = ledger.existing(request.client_id, request.session_key, request.at)
+    call = ledger.told_of(request, request.at)
     begun = request.switch_at or request.at
     if call is None:
         if request.unauthorized:
@@ -71,7 +71,7 @@ def start(request: Start, ledger: Ledger) -> Noted:
 def update(request: Update, ledger: Ledger) -> Noted:
     """Remember how long the call has talked: that much is charged if no Stop ever comes."""
     begun = request.at - timedelta(seconds=request.seconds)
-    call = ledger.existing(request.client_id, request.session_key, begun)
+    call = ledger.told_of(request, begun)
     if call is None:
         if not request.unauthorized:
             return Noted()
@@ -89,7 +89,7 @@ def update(request: Update, ledger: Ledger) -> Noted:
 def stop(request: Stop, ledger: Ledger) -> Settled | Noted:
     """Charge the call. The same Stop again changes nothing and gets the same answer."""
     begun = request.at - timedelta(milliseconds=request.duration_ms or 0)
-    call = ledger.existing(request.client_id, request.session_key, begun)
+    call = ledger.told_of(request, begun)
     if call is None:
         if not request.unauthorized:
             return Noted()

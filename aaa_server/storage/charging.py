@@ -29,7 +29,7 @@ from aaa_server.charging.requests import (
     Stop,
     Update,
 )
-from aaa_server.storage.arrays import ALWAYS, array, bounds, text_array
+from aaa_server.storage.arrays import ALWAYS, array, bounds, text_array, time_array
 from aaa_server.storage.charging_memory import ACCOUNTS_HELD_MAX, Memory, drop_oldest
 from aaa_server.storage.charging_meters import read_meters
 from aaa_server.storage.charging_record import statements_for
@@ -144,8 +144,9 @@ class ChargingStore:
         await self._resolve(transaction, [r for r in batch if isinstance(r, Sure)], ledger)
         keys = await self._keys(transaction, batch)
         wanted = self._wanted(batch, ledger, told=False)
-        rated = [request for request in batch if isinstance(request, Rerate)]
+        rated = [(*_key_of(one), one.call_id) for one in batch if isinstance(one, Rerate)]
         await self._fetch(transaction, keys, wanted, ledger, _within(batch), rated)
+        await self._fetch_former(transaction, batch, ledger)
         if ledger.catalogue is not catalogue:
             batch = with_callers_translated(asked, ledger.catalogue)
             await self._resolve(transaction, [r for r in batch if isinstance(r, Sure)], ledger)
@@ -188,6 +189,8 @@ class ChargingStore:
                 return None
             call = memory.calls.get((request.client_id, request.session_key))
             if call is not None:
+                if isinstance(request, Start | Update | Stop) and ledger.precedes(request, call):
+                    return None
                 ledger.calls[call.key] = call
             elif not isinstance(request, Authorize | Start) or not _begins(request, self._codes):
                 return None
@@ -346,16 +349,16 @@ class ChargingStore:
         wanted: tuple[set[int], set[int]],
         ledger: Ledger,
         within: tuple[str, str],
-        rated: Collection[Rerate] = (),
+        numbered: Collection[tuple[int, str, int]] = (),
     ) -> None:
         """Put calls, and the locked rows of accounts and groups, into the ledger.
 
-        Records of calls that were authorised `within` these instants, those to be `rated` anew
-        by their number: their keys may have been used again.
+        Records of calls that were authorised `within` these instants: the last of each key, and
+        those of keys and numbers.
         """
-        numbers = [request.call_id for request in rated]
-        clients = array([request.client_id for request in rated] + [key[0] for key in keys])
-        sessions = text_array([request.session_key for request in rated] + [key[1] for key in keys])
+        numbers = [number for _, _, number in numbered]
+        clients = array([one[0] for one in numbered] + [key[0] for key in keys])
+        sessions = text_array([one[1] for one in numbered] + [key[1] for key in keys])
         money = array([1] * len(numbers) + [int(moves) for moves in keys.values()])
         accounts, groups = array(wanted[0]), array(wanted[1])
         rows = await transaction.execute(
@@ -380,7 +383,7 @@ class ChargingStore:
             else:
                 call = _call(row[8:])
                 if numbers and call.ended and call.call_id in numbers:
-                    call = ledger.rated.setdefault(call.call_id, call)
+                    call = ledger.numbered.setdefault(call.call_id, call)
                 known = ledger.calls.get(call.key)
                 # One in progress comes before its key's old records, and the newest of these.
                 if known is None or (known.ended and known.authorized_at <= call.authorized_at):
@@ -392,6 +395,33 @@ class ChargingStore:
             await self._load_profiles(transaction, [row[1] for row in stale])
             for row in stale:
                 ledger.accounts[row[1]] = Account(profiles[row[1]], *row[3:8])
+
+    async def _fetch_former(
+        self, transaction: Transaction, batch: list[ChargingRequest], ledger: Ledger
+    ) -> None:
+        """Put into the ledger what was before the present calls of keys, where it is spoken of."""
+        reuse = timedelta(seconds=self._policy.session_reuse_seconds)
+        spoken = []
+        for request in batch:
+            if isinstance(request, Start | Update | Stop):
+                call = ledger.calls.get(_key_of(request))
+                if call is not None and ledger.precedes(request, call):
+                    spoken.append((*_key_of(request), request.at + reuse))
+        if not spoken:
+            return
+        within = bounds([begun_by for _, _, begun_by in spoken])
+        clients, sessions, begun_by = zip(*spoken, strict=True)
+        numbered = await transaction.execute(
+            f"EXECUTE former_calls ({array(clients)}, {text_array(sessions)},"
+            f" {time_array(begun_by)}, {within[0]}, {within[1]})"
+        )
+        if not numbered:
+            return
+        await self._fetch(transaction, {}, (set(), set()), ledger, within, numbered)
+        for client_id, session_key, number in set(numbered):
+            call = ledger.numbered.get(number)
+            if call is not None:
+                ledger.former.setdefault((client_id, session_key), []).append(call)
 
     async def _load_nonces(
         self, transaction: Transaction, batch: list[ChargingRequest], ledger: Ledger
@@ -430,7 +460,8 @@ class ChargingStore:
         if not metered:
             return
         # A call holds what was in force when it was authorised, whenever a switch says it is.
-        begun = [call.authorized_at for call in ledger.calls.values()]
+        calls = [*ledger.calls.values(), *ledger.numbered.values()]
+        begun = [call.authorized_at for call in calls]
         since = min([request.at for request in batch] + begun) - METERED_BACK
         rows = await transaction.execute(
             f"EXECUTE load_meters ({array(metered)}, '{since.isoformat()}')"
@@ -475,9 +506,10 @@ class ChargingStore:
             # A call that was offered no route is charged for one that would be offered now.
             if call.account_id is not None and not call.offers and ending.has(*call.key):
                 self._want_chain(call.account_id, ledger, accounts, groups, providers=True)
-        for call in ledger.rated.values():
+        for call in ledger.numbered.values():
             if call.account_id is not None:
-                self._want_chain(call.account_id, ledger, accounts, groups, providers=False)
+                bare = not call.offers
+                self._want_chain(call.account_id, ledger, accounts, groups, providers=bare)
         return accounts, groups
 
     def _want_payers(
@@ -561,6 +593,10 @@ def _begins(request: Authorize | Start, codes: dict[str, int]) -> bool:
     return opens and request.origin.account_code in codes
 
 
+def _key_of(request: Start | Update | Stop | Rerate) -> CallKey:
+    return request.client_id, request.session_key
+
+
 def _groups_of(call: Call) -> list[int]:
     """The resource groups whose channels the call may hold."""
     pair = (call.resource_group_in_id, call.resource_group_out_id)
@@ -625,4 +661,5 @@ def _call(row: Row) -> Call:
     call.charges = row[33]
     call.duration_ms = row[34]
     call.cause = row[35]
+    call.recorded_at = row[36]
     return call

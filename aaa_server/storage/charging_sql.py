@@ -79,7 +79,8 @@ SELECT call.client_id,
        NULL::int[] AS billed_seconds,
        0 AS charges,
        0::bigint AS duration_ms,
-       '' AS cause
+       '' AS cause,
+       NULL::timestamptz AS recorded_at
   FROM unnest($1::int[], $2::text[], $3::boolean[]) AS wanted (client_id, session_key, money)
  CROSS JOIN LATERAL (
         SELECT *
@@ -128,7 +129,8 @@ SELECT cdr.client_id,
        charged.billed,
        coalesce(charged.number, 0),
        cdr.duration_ms,
-       cdr.cause
+       cdr.cause,
+       charged.recorded_at
   FROM unnest($1::int[], $2::text[], $3::boolean[], $8::bigint[])
        AS wanted (client_id, session_key, money, call_id)
  CROSS JOIN LATERAL (
@@ -145,9 +147,10 @@ SELECT cdr.client_id,
         SELECT array_agg(level::int) AS level,
                array_agg(micros::bigint) AS micros,
                array_agg(billed::int) AS billed,
-               max(number)::int AS number
+               max(number)::int AS number,
+               min(recorded_at) AS recorded_at
           FROM (SELECT level, sum(amount_micros) AS micros, sum(billed_seconds) AS billed,
-                       max(number) AS number
+                       max(number) AS number, min(at) AS recorded_at
                   FROM charge
                  WHERE charge.call_id = cdr.call_id
                  GROUP BY level) AS of_level) AS charged
@@ -183,6 +186,23 @@ SELECT cdr.client_id,
 SELECT *
   FROM locked
   FULL JOIN found ON false""",
+    # The last call of a key that had begun by then.
+    "former_calls": """
+SELECT wanted.client_id,
+       wanted.session_key,
+       found.call_id
+  FROM unnest($1::int[], $2::text[], $3::timestamptz[])
+       AS wanted (client_id, session_key, begun_by)
+ CROSS JOIN LATERAL (
+        SELECT cdr.call_id
+          FROM cdr
+         WHERE cdr.client_id = wanted.client_id
+           AND cdr.session_key = wanted.session_key
+           AND cdr.authorized_at <= wanted.begun_by
+           AND cdr.authorized_at >= $4::timestamptz
+           AND cdr.authorized_at < $5::timestamptz
+         ORDER BY cdr.authorized_at DESC
+         LIMIT 1) AS found""",
     "open_calls": """
 SELECT client_id,
        session_key

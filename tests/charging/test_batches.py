@@ -441,7 +441,7 @@ def _of_the_key(*requests: ChargingRequest, waits_ms: tuple[int, ...]) -> st.Sea
     return st.builds(
         Step,
         wait_ms=st.sampled_from(waits_ms),
-        late_ms=st.just(0),
+        late_ms=st.sampled_from([0, 0, 0, 1_500_000]),
         cut=st.just(True),
         store=st.integers(0, 1),
         racing=st.sampled_from([False, False, False, True]),

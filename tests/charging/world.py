@@ -578,7 +578,7 @@ _WHAT = st.sampled_from(
 _STEPS = st.builds(
     Step,
     wait_ms=st.sampled_from([*[0] * 8, 250, 1000, 1000, 10_000, 60_000, 60_000, 130_000, 700_000]),
-    late_ms=st.sampled_from([0, 0, 0, 0, 0, 900]),
+    late_ms=st.sampled_from([*[0] * 10, 900, 1_500_000]),
     cut=st.sampled_from([False, False, True]),
     store=st.integers(0, 1),
     racing=st.sampled_from([False, False, False, True]),
@@ -601,6 +601,8 @@ def timed(stream: Sequence[Step]) -> list[tuple[Step, datetime]]:
             if not isinstance(step.what, Authorize | Reauthorize | Expire):
                 at -= timedelta(milliseconds=step.late_ms)
             step = step._replace(what=step.what._replace(at=at))
+            if step.late_ms and isinstance(step.what, Start | Update | Stop):
+                step = step._replace(what=step.what._replace(switch_at=at))
         steps.append((step, at))
     return steps
 
