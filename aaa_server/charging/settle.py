@@ -27,6 +27,7 @@ from aaa_server.charging.requests import (
     Update,
 )
 from aaa_server.charging.routing import Sale, Wish, offer_over, offers_for
+from aaa_server.rating.bounds import TALK_SECONDS_MAX
 from aaa_server.rating.money import div_ceil
 
 if TYPE_CHECKING:
@@ -179,13 +180,17 @@ def _silent_after(at: datetime, ledger: Ledger) -> datetime:
 
 
 def _duration_ms(call: Call, request: Stop) -> int | None:
-    """What the Stop says, else Stop minus Start by the switch's clock; None: neither is known."""
+    """What the Stop says, else Stop minus Start by the switch's clock; None: neither is known.
+
+    A clock that was set between the two tells of days or years.
+    """
     if request.duration_ms is not None:
         return request.duration_ms
     at = request.switch_at or request.at
     if call.started_at is None or at <= call.started_at:
         return None
-    return (at - call.started_at) // timedelta(milliseconds=1)
+    duration_ms = (at - call.started_at) // timedelta(milliseconds=1)
+    return duration_ms if duration_ms <= 1000 * TALK_SECONDS_MAX else None
 
 
 def _end(call: Call, request: Stop, ledger: Ledger) -> None:

@@ -14,6 +14,7 @@ from aaa_server.charging.requests import Settled
 from aaa_server.cli.cdr import call_record
 from aaa_server.cli.context import BadData, Session, pass_session
 from aaa_server.cli.output import amount, output_option, rich_table, show_record, show_rows
+from aaa_server.rating.bounds import TALK_SECONDS_MAX
 from aaa_server.storage import accounts, cdrs, correction, disconnects
 from aaa_server.storage.viewer import Deed, require
 
@@ -145,7 +146,11 @@ def _order_account(work: Work, code: str, now: datetime) -> list[Order]:
 
 @calls.command()
 @click.argument("call_id", type=click.IntRange(1, 2**63 - 1))
-@click.option("--seconds", type=click.IntRange(0), help="Its talk; else what was last heard of.")
+@click.option(
+    "--seconds",
+    type=click.IntRange(0, TALK_SECONDS_MAX),
+    help="Its talk; else what was last heard of.",
+)
 @output_option
 @pass_session
 def close(session: Session, call_id: int, seconds: int | None) -> None:

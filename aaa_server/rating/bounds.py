@@ -17,7 +17,8 @@ from aaa_server.rating.money import (
     format_percent,
 )
 
-CALL_SECONDS_MAX = 31 * 86_400  # 30 days are believed of a call, and a block may be a day
+TALK_SECONDS_MAX = 30 * 86_400  # more is not believed of a call
+CALL_SECONDS_MAX = TALK_SECONDS_MAX + 86_400  # a block may be a day
 # A million a minute is dear in every currency, also where a coffee costs as much.
 PRICE_NANOS_MAX = 10**6 * NANOS
 FEE_MICROS_MAX = 10**6 * MICROS  # of a call: connect fee, minimum charge, surcharge

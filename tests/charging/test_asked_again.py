@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import pytest
 
+from aaa_server.charging.requests import Origin, Settled, Start, Stop
 from tests.charging import proof
 from tests.scenario import Scenario
 
@@ -143,3 +145,21 @@ def test_nothing_is_posted_before_the_call_was_authorised(scenario: Scenario) ->
         " WHERE ledger_transaction.kind = 'call'"
     )
     assert ended.isoformat() == posted.isoformat() == "2026-11-22T12:00:00+00:00"
+
+
+def test_a_clock_that_was_set_during_the_call_measures_nothing(scenario: Scenario) -> None:
+    """Five years of talk would not even fit into the books at the dearest prices."""
+    scenario.check("""
+        authorize s1 acme 442071838750 pin=1234 -> granted 60s
+        account   rich 0.00 retail postpaid limit=10.00
+    """)
+    before = scenario.now - timedelta(days=1825)
+    for key, account in (("s1", Origin("acme")), ("s2", Origin("rich"))):
+        start = Start(1, key, before, account, "442071838750", switch_at=before)
+        stop = Stop(1, key, scenario.now, None, account, "442071838750", switch_at=scenario.now)
+        answers = scenario.books.decide([start, stop])
+        assert answers[1] == Settled(0, "USD")
+    assert scenario.query("SELECT seconds, flags FROM cdr ORDER BY session_key") == [
+        (0, ["duration-unknown"]),
+        (0, ["duration-unknown", "no-authorization"]),
+    ]
