@@ -18,18 +18,22 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from datetime import datetime
 
-    from aaa_server.charging.requests import ChargingAnswer, ChargingRequest
+    from aaa_server.charging.requests import ChargingAnswer
     from aaa_server.online_charging import OnlineCharging
     from aaa_server.radius.call import AccountingCall
     from aaa_server.radius.client import Client
     from aaa_server.radius.receive import Fresh, Reply
+    from aaa_server.session_keys import SessionKeys
 
 
 class Accounting:
     """Answers Accounting-Requests."""
 
-    def __init__(self, charging: OnlineCharging, *, now: Callable[[], datetime]) -> None:
+    def __init__(
+        self, charging: OnlineCharging, sessions: SessionKeys, *, now: Callable[[], datetime]
+    ) -> None:
         self._charging = charging
+        self._sessions = sessions
         self._now = now
 
     def answer(self, fresh: Fresh, reply: Reply) -> None:
@@ -39,8 +43,12 @@ class Accounting:
         request = charging_request(call, fresh.client, now)
         if request is None:
             reply(fresh, response(fresh))
+            return
+        then = partial(_recorded, fresh, reply)
+        if call.other_key and not isinstance(request, Reboot):
+            self._sessions.ask_then(request, call.other_key, then)
         else:
-            self._charging.ask_then(request, partial(_recorded, fresh, reply))
+            self._charging.ask_then(request, then)
 
 
 def _recorded(fresh: Fresh, reply: Reply, answer: ChargingAnswer | Exception) -> None:
@@ -51,7 +59,9 @@ def _recorded(fresh: Fresh, reply: Reply, answer: ChargingAnswer | Exception) ->
         reply(fresh, response(fresh))
 
 
-def charging_request(call: AccountingCall, client: Client, now: datetime) -> ChargingRequest | None:
+def charging_request(
+    call: AccountingCall, client: Client, now: datetime
+) -> Start | Update | Stop | Reboot | None:
     """What is to be recorded; None: nothing, the packet is only acknowledged.
 
     Nothing is dated later than `now`, its arrival: the switch's clock may be ahead.

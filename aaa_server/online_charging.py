@@ -290,6 +290,10 @@ class OnlineCharging:
         """
         self.commits.submit_then(request, then, until)
 
+    def holds(self, client_id: int, session_key: str) -> bool:
+        """Whether memory has a call in progress of that key."""
+        return self._store.holds((client_id, session_key))
+
     async def _charge(self, batch: list[ChargingRequest], until: float) -> list[ChargingAnswer]:
         def check() -> None:
             if self._clock.seconds() > until:

@@ -39,6 +39,7 @@ from aaa_server.radius.client import ClientTable
 from aaa_server.radius.nonce import Nonces
 from aaa_server.radius.receive import Receiver
 from aaa_server.radius.server import RadiusServer
+from aaa_server.session_keys import SessionKeys
 from aaa_server.storage import watch
 from aaa_server.storage.catalogue import CatalogueHolder
 from aaa_server.storage.charging import ChargingStore
@@ -112,9 +113,12 @@ class ChargingServer(Service):
         self._charging_connection = Connection(
             url, reactor=reactor, clock=reactor, settings=(*SETTINGS, IDLE_LIMIT), prepared=PREPARED
         )
-        # All four are lost together: one of them says so.
+        # All five are lost together: one of them says so.
         self._look_connection = Connection(
             url, reactor=reactor, clock=reactor, settings=SETTINGS, prepared=LOOKS, quiet=True
+        )
+        self._session_connection = Connection(
+            url, reactor=reactor, clock=reactor, settings=SETTINGS, quiet=True
         )
         self._price_connection = Connection(url, reactor=reactor, clock=reactor, quiet=True)
         self._watch_connection = Connection(url, reactor=reactor, clock=reactor, quiet=True)
@@ -137,6 +141,9 @@ class ChargingServer(Service):
             waiting_max=charging.waiting_max,
             beside=self._look_connection,
         )
+        self._sessions = SessionKeys(
+            self.charging, self._session_connection.execute, clock=reactor, now=_now
+        )
         self.emergency = EmergencyCalls(self.charging, reactor, lambda: self._catalogue.held)
         self.authorization = Authorization(
             self.charging,
@@ -156,7 +163,7 @@ class ChargingServer(Service):
             auth_port=config.radius.auth_port,
             acct_port=config.radius.acct_port,
             answer_access=self.authorization.answer,
-            answer_accounting=Accounting(self.charging, now=_now).answer,
+            answer_accounting=Accounting(self.charging, self._sessions, now=_now).answer,
             first=first,
         )
 
@@ -165,6 +172,7 @@ class ChargingServer(Service):
         return (
             self._charging_connection,
             self._look_connection,
+            self._session_connection,
             self._price_connection,
             self._watch_connection,
         )
@@ -234,7 +242,7 @@ class ChargingServer(Service):
             self._sleeping.cancel()
         self.silence.stop()
         self.server.stop()
-        idle = self.charging.commits.stop()
+        idle = ensureDeferred(self._idle())
         idle.addTimeout(STOP_SECONDS_MAX, self._reactor)
         # What a frozen database still holds is not answered; closing the connection fails it.
         with contextlib.suppress(TimeoutError):
@@ -245,6 +253,10 @@ class ChargingServer(Service):
             await written
         for connection in self._connections:
             connection.close()
+
+    async def _idle(self) -> None:
+        await self._sessions.stop()
+        await self.charging.commits.stop()
 
     def _unseal(self, sealed: bytes, account_id: int, column: str) -> bytes:
         return self._keyring.unseal(sealed, table="account", row_id=account_id, column=column)

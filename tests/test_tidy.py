@@ -30,6 +30,7 @@ LAYERS = {
     f"{PACKAGE}.online_charging": 4,
     f"{PACKAGE}.auth": 5,
     f"{PACKAGE}.emergency": 5,
+    f"{PACKAGE}.session_keys": 5,
     f"{PACKAGE}.accounting": 5,
     f"{PACKAGE}.credit_control": 5,
     f"{PACKAGE}.radius.server": 6,

@@ -53,7 +53,8 @@ class AccountingCall(NamedTuple):
     `session_key` '' when the packet names no session at all. `duration_ms` None: not said,
     Stop − Start decides. `unauthorized` False: forget the call unless it was authorised.
     `skip`: the leg that is not billed; acknowledge and do nothing. `attempt`: a leg by which
-    the call was to get through; one that did not is followed by another.
+    the call was to get through; one that did not is followed by another. `other_key`: what the
+    call may be known by instead of `session_key`; '' for nothing.
     """
 
     status: str
@@ -69,6 +70,7 @@ class AccountingCall(NamedTuple):
     unauthorized: bool = True
     skip: bool = False
     attempt: bool = False
+    other_key: str = ""
 
 
 class Dialect(Protocol):

@@ -109,6 +109,10 @@ class ChargingStore:
         """How many accounts are in memory."""
         return len(self._memory.accounts)
 
+    def holds(self, key: CallKey) -> bool:
+        """Whether memory has a call in progress of that key."""
+        return key in self._memory.calls
+
     async def look(self, execute: Execute, batch: list[ChargingRequest]) -> bool:
         """Have memory hold the payers of `batch` too, as they are; whether it came to know more.
 

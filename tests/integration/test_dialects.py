@@ -170,6 +170,75 @@ def test_a_cisco_call_is_one_whatever_session_its_legs_have(
     assert server.query("SELECT FROM call WHERE session_key = %s", key) == []
 
 
+SESSION = (attribute.ACCT_SESSION_ID, b"00000B2E")
+CONFERENCE = (attribute.H323_CONF_ID, b"h323-conf-id=AA01 BB02 CC03 DD04")
+
+
+@pytest.mark.parametrize("source", [CISCO, SIPPY])
+@pytest.mark.parametrize(
+    ("number_", "asked", "told", "key"),
+    [
+        (1, [SESSION], [SESSION, CONFERENCE], "00000B2E"),
+        (2, [SESSION, CONFERENCE], [SESSION], "AA01 BB02 CC03 DD04"),
+        (3, [CONFERENCE], [SESSION, CONFERENCE], "AA01 BB02 CC03 DD04"),
+        (4, [SESSION], [SESSION], "00000B2E"),
+    ],
+)
+def test_a_cisco_call_is_found_by_whichever_of_its_names_is_told(
+    server: Server,
+    source: str,
+    number_: int,
+    asked: list[tuple[int, bytes]],
+    told: list[tuple[int, bytes]],
+    key: str,
+) -> None:
+    def renamed(names: list[tuple[int, bytes]]) -> list[tuple[int, bytes]]:
+        """Of this call alone."""
+        own = f"{source[-1]}{number_}".encode()
+        return [(name, value.replace(b"0B2E", own + b"2E").replace(b"AA01", own + b"01"))
+                for name, value in names]  # fmt: skip
+
+    nas = nas_at(server, source)
+    about = [(attribute.USER_NAME, b"alice"), (attribute.CALLED_STATION_ID, CALLED.encode())]
+    assert nas.ask(nas.access([*about, *renamed(asked)])).granted
+    for status, seconds in ((1, 0), (3, 20), (STOP, 61), (STOP, 61)):
+        report = [
+            *about,
+            number(attribute.ACCT_STATUS_TYPE, status),
+            *renamed(told),
+            (attribute.H323_CALL_ORIGIN, b"h323-call-origin=answer"),
+            number(attribute.ACCT_SESSION_TIME, seconds),
+        ]
+        nas.ask(nas.accounting(report))
+    own = f"{source[-1]}{number_}"
+    assert server.query(
+        "SELECT session_key, seconds, postings, flags @> '{no-authorization}' FROM cdr"
+        " WHERE session_key LIKE %s OR session_key LIKE %s",
+        *(f"%{own}2E", f"{own}01 %"),
+    ) == [(key.replace("0B2E", f"{own}2E").replace("AA01", f"{own}01"), 61, 1, False)]
+
+
+def test_a_gateway_s_session_in_another_conference_is_another_call(server: Server) -> None:
+    nas = nas_at(server, CISCO)
+    about = [
+        (attribute.USER_NAME, b"alice"),
+        (attribute.CALLED_STATION_ID, CALLED.encode()),
+        (attribute.ACCT_SESSION_ID, b"00000C3F"),
+    ]
+    for conference in (b"C0 0 0 1", b"C0 0 0 2"):
+        report = [
+            *about,
+            (attribute.H323_CONF_ID, b"h323-conf-id=" + conference),
+            number(attribute.ACCT_STATUS_TYPE, STOP),
+            number(attribute.ACCT_SESSION_TIME, 61),
+        ]
+        nas.ask(nas.accounting(report))
+    assert server.query(
+        "SELECT session_key, sip_call_id, postings FROM cdr WHERE session_key LIKE 'C0 %%'"
+        " ORDER BY 1"
+    ) == [("C0 0 0 1", "00000C3F", 1), ("C0 0 0 2", "00000C3F", 1)]
+
+
 def test_of_several_attempts_to_reach_a_number_the_one_that_was_answered_is_charged(
     server: Server,
 ) -> None:

@@ -16,10 +16,13 @@ from aaa_server.radius.value import bare, pairs_of, token
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from datetime import datetime
 
     from aaa_server.charging.requests import Granted
+    from aaa_server.radius.call import AccessCall, AccountingCall
     from aaa_server.radius.client import Client
     from aaa_server.radius.packet import Packet
+    from aaa_server.radius.receive import Fresh
 
 
 class Cisco(Rfc):
@@ -45,6 +48,16 @@ class Cisco(Rfc):
             pairs = quintum | pairs
         return values, pairs
 
+    def access(self, fresh: Fresh) -> AccessCall:
+        call = super().access(fresh)
+        return call._replace(sip_call_id=call.sip_call_id or _other_name(call, _session(fresh)))
+
+    def account(self, fresh: Fresh, now: datetime) -> AccountingCall:
+        call = super().account(fresh, now)
+        session = _session(fresh)
+        sip_call_id = call.sip_call_id or _other_name(call, session)
+        return call._replace(sip_call_id=sip_call_id, other_key=session)
+
     def session_of(self, values: Mapping[int, bytes]) -> str:
         return conf_id(values) or token(values.get(attribute.ACCT_SESSION_ID))
 
@@ -68,3 +81,12 @@ class Cisco(Rfc):
             return False
         leg = bare(values, attribute.H323_CALL_ORIGIN, "h323-call-origin=")
         return leg in ("answer", "originate") and leg != client.bill_leg
+
+
+def _session(fresh: Fresh) -> str:
+    return token(dict(reversed(fresh.packet.attributes)).get(attribute.ACCT_SESSION_ID))
+
+
+def _other_name(call: AccessCall | AccountingCall, session: str) -> str:
+    """What the switch calls it besides its key."""
+    return session if session != call.session_key else ""
