@@ -16,7 +16,8 @@ PYTHON ?= $(shell for python in python3 /usr/bin/python3 /usr/local/bin/python3;
 BIN := .venv/bin
 # Nothing is asked: there may be no terminal.
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet --no-input
-PROCESSES := --numprocesses=logical --maxprocesses=4
+# Tests with a server or a database wait more than they work: more of them than of cores.
+PROCESSES := --numprocesses=3
 # What these are about is never compiled.
 INTERPRETED := rating/test_money.py rating/test_period.py radius/test_dictionary.py \
     radius/test_nonce.py
