@@ -56,6 +56,7 @@ from aaa_server.storage.migrate import migrate
 from aaa_server.storage.revival import Revival
 from aaa_server.storage.sealed import open_keyring
 from aaa_server.storage.secrets import SecretsError
+from aaa_server.storage.sessions import KEYS
 from aaa_server.storage.silence import SILENT_SECONDS_MAX, Silence
 from aaa_server.worker.service import Worker
 
@@ -118,7 +119,7 @@ class ChargingServer(Service):
             url, reactor=reactor, clock=reactor, settings=SETTINGS, prepared=LOOKS, quiet=True
         )
         self._session_connection = Connection(
-            url, reactor=reactor, clock=reactor, settings=SETTINGS, quiet=True
+            url, reactor=reactor, clock=reactor, settings=SETTINGS, prepared=KEYS, quiet=True
         )
         self._price_connection = Connection(url, reactor=reactor, clock=reactor, quiet=True)
         self._watch_connection = Connection(url, reactor=reactor, clock=reactor, quiet=True)

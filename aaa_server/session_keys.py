@@ -1,7 +1,7 @@
 """Finds the call that a report is about, where its sender has two names for it.
 
-Legs of a Cisco call share a conference and have an Acct-Session-Id each; its Access-Request,
-or one of its reports, may tell only one of the two.
+Legs of a Cisco call share a conference and have an Acct-Session-Id each; its Access-Request
+may have told only the latter.
 """
 
 from __future__ import annotations

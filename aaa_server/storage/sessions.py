@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
+from aaa_server.storage.arrays import array, text_array, time_literal
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime
@@ -19,66 +21,54 @@ class Named(NamedTuple):
     other_key: str
 
 
-# What a call goes by, best first. An `other_key` is a key, or stands beside a conference:
-# not for a report that tells its conference itself, which may be another.
-_KEYS = """\
-SELECT coalesce(
-           (SELECT session_key
-              FROM call
-             WHERE client_id = named.client_id
-               AND session_key = named.session_key),
-           (SELECT session_key
-              FROM cdr
-             WHERE client_id = named.client_id
-               AND session_key = named.session_key
-               AND authorized_at >= %(since)s
-             LIMIT 1),
-           (SELECT session_key
-              FROM call
-             WHERE client_id = named.client_id
-               AND session_key = named.other_key),
-           (SELECT session_key
-              FROM call
-             WHERE client_id = named.client_id
-               AND sip_call_id = named.other_key
-               AND named.session_key = named.other_key
-               AND session_key LIKE '%% %% %% %%'
-             ORDER BY authorized_at DESC
-             LIMIT 1),
-           (SELECT session_key
-              FROM cdr
-             WHERE client_id = named.client_id
-               AND session_key = named.other_key
-               AND authorized_at >= %(since)s
-             LIMIT 1),
-           (SELECT session_key
-              FROM cdr
-             WHERE client_id = named.client_id
-               AND sip_call_id = named.other_key
-               AND named.session_key = named.other_key
-               AND session_key LIKE '%% %% %% %%'
-               AND authorized_at >= %(since)s
-             ORDER BY authorized_at DESC
-             LIMIT 1),
-           named.session_key)
-  FROM unnest(%(client_ids)s::int[], %(session_keys)s::text[], %(other_keys)s::text[])
+# The other key where there is a call of it, and none of the right one. Not by EXISTS, for
+# which all calls may be read.
+KEYS = {
+    "session_keys": """
+SELECT CASE
+       WHEN coalesce(
+            (SELECT true
+               FROM call
+              WHERE client_id = named.client_id
+                AND session_key = named.other_key
+              LIMIT 1),
+            (SELECT true
+               FROM cdr
+              WHERE client_id = named.client_id
+                AND session_key = named.other_key
+                AND authorized_at >= $4::timestamptz
+              LIMIT 1)) IS NULL
+         OR coalesce(
+            (SELECT true
+               FROM call
+              WHERE client_id = named.client_id
+                AND session_key = named.session_key
+              LIMIT 1),
+            (SELECT true
+               FROM cdr
+              WHERE client_id = named.client_id
+                AND session_key = named.session_key
+                AND authorized_at >= $4::timestamptz
+              LIMIT 1))
+       THEN named.session_key
+       ELSE named.other_key
+       END
+  FROM unnest($1::int[], $2::text[], $3::text[])
        WITH ORDINALITY AS named (client_id, session_key, other_key, position)
  ORDER BY position"""
+}
 
 
 async def keys_of(execute: Execute, calls: Sequence[Named], since: datetime) -> list[str]:
     """The session keys that `calls` go by; `session_key` where there is no such call.
 
-    Of those that have ended only what was authorised `since` then counts.
+    Of those that have ended only what was authorised `since` then counts. The connection has
+    `KEYS` prepared.
     """
     client_ids, session_keys, other_keys = zip(*calls, strict=True)
     rows = await execute(
-        _KEYS,
-        {
-            "client_ids": list(client_ids),
-            "session_keys": list(session_keys),
-            "other_keys": list(other_keys),
-            "since": since,
-        },
+        f"EXECUTE session_keys ({array(client_ids)}, {text_array(session_keys)},"
+        f" {text_array(other_keys)}, {time_literal(since)})",
+        None,
     )
     return [row[0] for row in rows]

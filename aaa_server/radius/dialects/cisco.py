@@ -50,13 +50,12 @@ class Cisco(Rfc):
 
     def access(self, fresh: Fresh) -> AccessCall:
         call = super().access(fresh)
-        return call._replace(sip_call_id=call.sip_call_id or _other_name(call, _session(fresh)))
+        return call._replace(sip_call_id=call.sip_call_id or _other_name(call, fresh))
 
     def account(self, fresh: Fresh, now: datetime) -> AccountingCall:
         call = super().account(fresh, now)
-        session = _session(fresh)
-        sip_call_id = call.sip_call_id or _other_name(call, session)
-        return call._replace(sip_call_id=sip_call_id, other_key=session)
+        other = _other_name(call, fresh)
+        return call._replace(sip_call_id=call.sip_call_id or other, other_key=other)
 
     def session_of(self, values: Mapping[int, bytes]) -> str:
         return conf_id(values) or token(values.get(attribute.ACCT_SESSION_ID))
@@ -83,10 +82,7 @@ class Cisco(Rfc):
         return leg in ("answer", "originate") and leg != client.bill_leg
 
 
-def _session(fresh: Fresh) -> str:
-    return token(dict(reversed(fresh.packet.attributes)).get(attribute.ACCT_SESSION_ID))
-
-
-def _other_name(call: AccessCall | AccountingCall, session: str) -> str:
+def _other_name(call: AccessCall | AccountingCall, fresh: Fresh) -> str:
     """What the switch calls it besides its key."""
+    session = token(dict(reversed(fresh.packet.attributes)).get(attribute.ACCT_SESSION_ID))
     return session if session != call.session_key else ""
