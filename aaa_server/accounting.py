@@ -82,25 +82,14 @@ def charging_request(
         return Update(*key, seconds, *about, nas_address, call.sip_call_id, switch_at)
     if call.status == "interim":  # it is up, and nobody says since when
         return Start(*key, *about, nas_address, call.sip_call_id, switch_at)
-    if call.status == "stop":
+    if call.status in ("stop", "failed"):
+        failed = call.status == "failed"  # it was never answered
         return Stop(
             *key,
-            call.duration_ms,
+            0 if failed else call.duration_ms,
             *about,
             route=call.route,
-            cause=call.cause,
-            nas_address=nas_address,
-            sip_call_id=call.sip_call_id,
-            switch_at=switch_at,
-            attempt=call.attempt,
-        )
-    if call.status == "failed":  # the call was never answered
-        return Stop(
-            *key,
-            0,
-            *about,
-            route=call.route,
-            cause=call.cause or "failed",
+            cause=call.cause or ("failed" if failed else ""),
             nas_address=nas_address,
             sip_call_id=call.sip_call_id,
             switch_at=switch_at,

@@ -111,20 +111,17 @@ class ChargingServer(Service):
         self._silent_calls = watch.SilentCalls()
         self._held = 0  # the last account that was taken into memory, until all are
         self._url = url
-        self._charging_connection = Connection(
-            url, reactor=reactor, clock=reactor, settings=(*SETTINGS, IDLE_LIMIT), prepared=PREPARED
-        )
+        connection = partial(Connection, url, reactor=reactor, clock=reactor)
+        self._charging_connection = connection(settings=(*SETTINGS, IDLE_LIMIT), prepared=PREPARED)
         # All five are lost together: one of them says so.
-        self._look_connection = Connection(
-            url, reactor=reactor, clock=reactor, settings=SETTINGS, prepared=LOOKS, quiet=True
-        )
-        self._session_connection = Connection(
-            url, reactor=reactor, clock=reactor, settings=SETTINGS, prepared=KEYS, quiet=True
-        )
-        self._price_connection = Connection(url, reactor=reactor, clock=reactor, quiet=True)
-        self._watch_connection = Connection(url, reactor=reactor, clock=reactor, quiet=True)
+        self._look_connection = connection(settings=SETTINGS, prepared=LOOKS, quiet=True)
+        self._session_connection = connection(settings=SETTINGS, prepared=KEYS, quiet=True)
+        self._price_connection = connection(quiet=True)
+        self._watch_connection = connection(quiet=True)
         # The one that reads accounts is used with the first, and new prices may take long to read.
-        self.silence = Silence((self._charging_connection, self._watch_connection), reactor)
+        self.silence = Silence(
+            (self._charging_connection, self._session_connection, self._watch_connection), reactor
+        )
         self._database = ChargingDatabase(self._charging_connection)
         self._catalogue = CatalogueHolder(self._price_connection, reactor)
         self._nonces = Nonces(keyring.derive(NONCE_PURPOSE))
@@ -142,7 +139,7 @@ class ChargingServer(Service):
             waiting_max=charging.waiting_max,
             beside=self._look_connection,
         )
-        self._sessions = SessionKeys(
+        self.sessions = SessionKeys(
             self.charging, self._session_connection.execute, clock=reactor, now=_now
         )
         self.emergency = EmergencyCalls(self.charging, reactor, lambda: self._catalogue.held)
@@ -164,7 +161,7 @@ class ChargingServer(Service):
             auth_port=config.radius.auth_port,
             acct_port=config.radius.acct_port,
             answer_access=self.authorization.answer,
-            answer_accounting=Accounting(self.charging, self._sessions, now=_now).answer,
+            answer_accounting=Accounting(self.charging, self.sessions, now=_now).answer,
             first=first,
         )
 
@@ -192,6 +189,15 @@ class ChargingServer(Service):
     def route_refusals(self) -> RouteRefusals:
         """Routes that were not offered for their margin."""
         return self._store.route_refusals
+
+    @property
+    def dropped(self) -> dict[str, int]:
+        """Requests that had no answer and were not begun, by reason."""
+        commits = self.charging.commits
+        return {
+            "overloaded": commits.overloaded + self.sessions.overloaded,
+            "late": commits.late,
+        }
 
     @property
     def connected(self) -> bool:
@@ -256,7 +262,7 @@ class ChargingServer(Service):
             connection.close()
 
     async def _idle(self) -> None:
-        await self._sessions.stop()
+        await self.sessions.stop()
         await self.charging.commits.stop()
 
     def _unseal(self, sealed: bytes, account_id: int, column: str) -> bytes:
@@ -580,7 +586,7 @@ def metrics_of(radius: ChargingServer) -> Metrics:
         "sky_aaa_dropped",
         "Requests dropped unanswered: too many waited, or nobody waited for the answer any more",
         "reason",
-        lambda: {"overloaded": commits.overloaded, "late": commits.late},
+        lambda: radius.dropped,
     )
     metrics.gauge(
         "sky_aaa_waiting", "Requests that wait for a transaction", lambda: commits.waiting

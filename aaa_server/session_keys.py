@@ -57,6 +57,11 @@ class SessionKeys:
             named = Named(request.client_id, request.session_key, other_key)
             self._looks.submit_then(named, partial(self._found, request, then))
 
+    @property
+    def overloaded(self) -> int:
+        """Reports that were not taken, since too many waited to be looked for."""
+        return self._looks.overloaded
+
     def stop(self) -> Deferred[None]:
         """Take nothing more; fires when all that was taken has gone on."""
         return self._looks.stop()

@@ -15,7 +15,7 @@ from typing import NamedTuple
 from aaa_server.charging.call import NEW, Call, CallKey
 from aaa_server.charging.catalogue import Catalogue
 from aaa_server.charging.meter import Meters
-from aaa_server.charging.requests import ChargingRequest, Start, Stop, Update
+from aaa_server.charging.requests import ChargingRequest, Start, Stop, Update, switch_time
 
 
 class Profile(NamedTuple):
@@ -242,7 +242,7 @@ class Ledger:
         if request.at >= call.authorized_at:
             return False
         if call.started_at is not None:
-            return (request.switch_at or request.at) + self._reuse < call.started_at
+            return switch_time(request) + self._reuse < call.started_at
         return request.at + self._reuse < call.authorized_at
 
     def _lasted(self, call: Call, request: Start | Update | Stop, begun: datetime) -> bool:
@@ -251,7 +251,7 @@ class Ledger:
         By the switch's own clock, if that has told when the call began.
         """
         assert call.ended_at is not None
-        at = request.switch_at or request.at
+        at = switch_time(request)
         begun += at - request.at
         slow = timedelta() if call.started_at is None else call.authorized_at - call.started_at
         return (

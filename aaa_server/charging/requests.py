@@ -166,6 +166,11 @@ class Stop(NamedTuple):
     attempt: bool = False
 
 
+def switch_time(request: Start | Update | Stop) -> datetime:
+    """When it was by the switch's own clock, if that was told; else by ours."""
+    return request.switch_at or request.at
+
+
 class Reboot(NamedTuple):
     """The switch has lost its calls (Accounting-On, -Off): close what was open before `at`.
 

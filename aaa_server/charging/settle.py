@@ -25,6 +25,7 @@ from aaa_server.charging.requests import (
     Start,
     Stop,
     Update,
+    switch_time,
 )
 from aaa_server.charging.routing import Sale, Wish, offer_over, offers_for
 from aaa_server.rating.bounds import TALK_SECONDS_MAX
@@ -58,7 +59,7 @@ CLOCK_SLACK_SECONDS = 2
 def start(request: Start, ledger: Ledger) -> Noted:
     """Remember when the call began; a call nobody authorised is opened, if it is to be charged."""
     call = ledger.told_of(request, request.at)
-    begun = request.switch_at or request.at
+    begun = switch_time(request)
     if call is None:
         if request.unauthorized:
             _open_unauthorized(request, request.at, ledger).started_at = begun
@@ -186,7 +187,7 @@ def _duration_ms(call: Call, request: Stop) -> int | None:
     """
     if request.duration_ms is not None:
         return request.duration_ms
-    at = request.switch_at or request.at
+    at = switch_time(request)
     if call.started_at is None or at <= call.started_at:
         return None
     duration_ms = (at - call.started_at) // timedelta(milliseconds=1)
@@ -202,7 +203,7 @@ def _end(call: Call, request: Stop, ledger: Ledger) -> None:
     call.duration_ms = duration_ms
     call.cause = request.cause
     _rate_unauthorized(call, request.route, ledger)
-    seconds = _chargeable(call, request.switch_at or request.at, ledger)
+    seconds = _chargeable(call, switch_time(request), ledger)
     if call.status == "authorized":
         ledger.release(call)
     _close(call, request.at, request.ended_by, ledger)
@@ -294,7 +295,7 @@ def _correct(call: Call, request: Stop, ledger: Ledger) -> None:
     call.duration_ms = duration_ms
     call.cause = request.cause
     call.flag(LATE_STOP)
-    ended_at = request.switch_at or request.at
+    ended_at = switch_time(request)
     seconds = _chargeable(call, ended_at, ledger) if call.refusal is None else 0
     ledger.touch(call)
     _charge(call, seconds, request.route, request.at, ledger, first=False)

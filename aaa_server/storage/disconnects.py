@@ -93,18 +93,21 @@ async def order_ended_credit(
     """Order the end of calls whose granted time is over.
 
     It counts from the answer where a Start or a re-authorisation told of it, else from the
-    authorisation and the time that it may have rung.
+    authorisation and the time that it may have rung. A Start that is yet to come was told by a
+    clock that is ahead, and tells nothing.
     """
     await execute(
         _ORDER
         + """
+ CROSS JOIN LATERAL (
+        SELECT CASE WHEN call.started_at <= %(now)s THEN call.started_at END AS at) AS started
  WHERE client.disconnect_port IS NOT NULL
    AND call.status = 'authorized'
    AND call.levels <> '[]'
    AND greatest(call.expires_at - make_interval(secs => %(grace_seconds)s),
-                call.started_at + make_interval(secs => call.granted_seconds))
+                started.at + make_interval(secs => call.granted_seconds))
        + make_interval(secs => %(overrun_seconds)s)
-       + CASE WHEN call.started_at IS NULL AND call.step_seconds IS NULL
+       + CASE WHEN started.at IS NULL AND call.step_seconds IS NULL
               THEN make_interval(secs => %(ring_seconds)s)
               ELSE interval '0'
          END <= %(now)s

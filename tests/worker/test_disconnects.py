@@ -170,11 +170,15 @@ def test_when_the_time_of_a_call_is_over(bench: Bench, switch: Switch) -> None:
         step=1,
         step_seconds=30,
     )
+    # Told by a clock that is an hour ahead: no answer that is known of.
+    world.call("ahead-may-have-rung", since=121, started=-3600, granted=60)
+    world.call("ahead", since=122, started=-3600, granted=60)
     world.call("emergency", since=1000, granted=60, levels="[]")
     world.call("refused", since=1000, granted=60, status="refused")
     world.call("only-accounting", since=1000, granted=0, status="started")
     bench.look()
     assert sorted(bench.world.orders()) == [
+        ("ahead", "credit-ended", "sent"),
         ("answered-too-long", "credit-ended", "sent"),
         ("asked-again-over", "credit-ended", "sent"),
         ("cannot-have-rung", "credit-ended", "sent"),
